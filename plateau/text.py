@@ -1,0 +1,11 @@
+"""Normalisation of transcripts."""
+
+import unicodedata
+
+
+def normalise(text: str) -> str:
+    """Unicode NFC with single spaces between words and none at the ends.
+
+    Case, punctuation and tone marks stay as written: what counts as a word is the corpus's decision.
+    """
+    return " ".join(unicodedata.normalize("NFC", text).split())
