@@ -1,11 +1,15 @@
-"""Typed options: frozen dataclasses from YAML and the command line, and a front door for scripts."""
+"""Typed options: frozen dataclasses from YAML and the command line, and the door of scripts."""
 
+import argparse
 import dataclasses
+import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import docstring_parser
 import jsonargparse
 import yaml
 
@@ -21,16 +25,44 @@ class UserError(Exception):
 class _Parser(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-        raise UserError(" ".join(lines[:3]) + " (--help lists the options)")
+        raise UserError(" ".join(lines[:3]))
 
 
 def cli(main: Callable[..., Any], argv: Sequence[str] | None = None) -> None:
     """Run a script's ``main`` from the command line; its signature and docstring are the interface.
 
-    A `UserError` becomes its message on stderr and exit status 1, without a traceback.
+    Parameters without default are positional (``list[…]``: one or more), the others are options
+    ``--some-name``, switches where they are bool. Mistakes of the user: see `user_errors`.
     """
+    documented = docstring_parser.parse(main.__doc__ or "")
+    parser = argparse.ArgumentParser(description=documented.description)
+    helps = {p.arg_name: (p.description or "").replace("%", "%%") for p in documented.params}
+    for name, annotation in get_type_hints(main).items():
+        if name == "return":
+            continue
+        default = inspect.signature(main).parameters[name].default
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        keywords: dict[str, Any] = {"help": helps.get(name), "type": (kinds or [annotation])[0]}
+        if default is inspect.Parameter.empty:
+            nargs = "+" if get_origin(annotation) is list else None
+            parser.add_argument(name, nargs=nargs, **keywords)
+        elif annotation is bool:
+            parser.add_argument(_flag(name), action="store_true", help=helps.get(name))
+        else:
+            parser.add_argument(_flag(name), default=default, **keywords)
+    with user_errors():
+        main(**vars(parser.parse_args(argv)))
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn a `UserError` into its message on stderr and exit status 1, without a traceback."""
     try:
-        jsonargparse.auto_cli(main, args=argv, parser_class=_Parser)
+        yield
     except UserError as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
@@ -51,7 +83,7 @@ def resolve(cls: type[T], values: dict[str, Any], overrides: Sequence[str] = ())
         parsed = parser.parse_args([f"--{o}" for o in overrides], namespace=parsed)
     except jsonargparse.ArgumentError as error:
         raise UserError(str(error)) from None
-    return cls(**parser.instantiate_classes(parsed).as_dict())
+    return cls(**parser.instantiate(parsed).as_dict())
 
 
 def load(cls: type[T], path: Path, section: str | None = None, overrides: Sequence[str] = ()) -> T:

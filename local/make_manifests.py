@@ -1,0 +1,36 @@
+"""Convert a corpus's Kaldi data directories to Lhotse manifests."""
+
+from pathlib import Path
+
+from plateau.config import UserError, cli
+from plateau.data.corpus import Corpus
+from plateau.data.manifests import to_manifests
+from plateau.io import replacing
+
+
+def main(data_root: Path, allow_pipes: bool = False, nj: int = 4) -> None:
+    """Write DATA_ROOT/manifests/ for each set of a corpus, that is each folder with a wav.scp.
+
+    Args:
+        data_root: data/CORPUS
+        allow_pipes: run the shell commands in wav.scp
+        nj: threads that look at the recordings
+    """
+    corpus = Corpus(data_root)
+    if not corpus.sets():
+        raise UserError(f"{data_root}: no */wav.scp; put Kaldi data directories there")
+    for name in corpus.sets():
+        recordings, supervisions = to_manifests(data_root / name, allow_pipes=allow_pipes, nj=nj)
+        for kind, manifest in (("recordings", recordings), ("supervisions", supervisions)):
+            with replacing(corpus.manifest(kind, name)) as temporary:
+                manifest.to_file(temporary)
+        hours = sum(supervision.duration for supervision in supervisions) / 3600
+        aligned = any(supervision.alignment for supervision in supervisions)
+        print(
+            f"{data_root / name}: {len(supervisions)} utterances, {hours:.2f} hours, "
+            f"alignment {'yes' if aligned else 'no'}"
+        )
+
+
+if __name__ == "__main__":
+    cli(main)
