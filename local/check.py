@@ -1,0 +1,137 @@
+"""Stage 4: look for mistakes in data and options before hours are spent on training.
+
+Each check is for a bug that people have lost weeks to: transcripts that do not belong to the
+audio, utterances too short for their tokens, features that are constant or not finite, test
+material in the training set, a model in which utterances of a batch leak into each other.
+"""
+
+import math
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from lhotse import CutSet
+
+from plateau.config import UserError, cli
+from plateau.data.corpus import TRAIN, Corpus
+from plateau.data.features import load_statistics
+from plateau.data.loading import load_batch
+from plateau.data.tokens import UNKNOWN, Tokenizer, read_lang
+from plateau.training.experiment import (
+    Experiment,
+    ExperimentOptions,
+    corpus_of,
+    lang_dir,
+    options_class,
+)
+from plateau.training.trainer import Loss
+
+FASTEST_SPEECH = 40.0  # characters per second; the fastest speakers reach about 25
+
+
+def check_transcripts(set_name: str, cuts: CutSet, tokenizer: Tokenizer) -> list[str]:
+    """Empty transcripts, unknown tokens, and texts too long to have been said."""
+    notes = []
+    empty = [cut.id for cut in cuts if not cut.supervisions[0].text]
+    if empty:
+        notes.append(f"{set_name}: {len(empty)} transcripts are empty, e.g. of {empty[0]}")
+    unknown = tokenizer.tokens.index(UNKNOWN)
+    counts = Counter(
+        token == unknown for cut in cuts for token in tokenizer.encode(cut.supervisions[0].text)
+    )
+    if counts[True]:
+        share = counts[True] / counts.total()
+        notes.append(f"{set_name}: {share:.2%} of the tokens are {UNKNOWN}; see tokens.kind")
+    rates = {cut.id: len(cut.supervisions[0].text or "") / cut.duration for cut in cuts}
+    fast = [name for name, rate in rates.items() if rate > FASTEST_SPEECH]
+    if fast:
+        notes.append(
+            f"{set_name}: {len(fast)} utterances have over {FASTEST_SPEECH:g} characters per "
+            f"second, e.g. {fast[0]}; do their transcripts belong to their audio?"
+        )
+    return notes
+
+
+def check_overlap(set_name: str, cuts: CutSet, train: CutSet) -> list[str]:
+    """Utterances of a test set that are in the training set too."""
+    names = {cut.supervisions[0].id for cut in train}
+    shared = [cut.supervisions[0].id for cut in cuts if cut.supervisions[0].id in names]
+    if not shared:
+        return []
+    return [f"{set_name}: {len(shared)} utterances are in {TRAIN} too, e.g. {shared[0]}"]
+
+
+def check_statistics(corpus: Corpus) -> None:
+    """The features vary and are finite.
+
+    Raises:
+        UserError: a mel bin is constant or not finite.
+    """
+    mean, std = load_statistics(corpus.statistics)
+    bad = (~mean.isfinite() | ~(std > 1e-3)).nonzero().flatten().tolist()
+    if bad:
+        raise UserError(
+            f"{corpus.statistics}: mel bins {bad} are constant or not finite; is the audio "
+            "silent, or features.sampling_rate higher than the recordings'?"
+        )
+
+
+def check_recipe(
+    options: ExperimentOptions, recipe: str, cuts: CutSet, vocab_size: int
+) -> list[str]:
+    """The untrained model on a few utterances: no leaks between them, and a loss as by chance.
+
+    Raises:
+        UserError: an utterance's loss depends on the others in its batch, or is not finite.
+    """
+    model, loss_function = import_module(f"{recipe}.train").build(options)
+    model.eval()
+
+    def loss_of(cuts: CutSet) -> Loss:
+        with torch.no_grad():
+            return loss_function(model, load_batch(cuts, options.features))
+
+    together, frames = loss_of(cuts).total.item(), loss_of(cuts).frames
+    alone = sum(loss_of(CutSet.from_cuts([cut])).total.item() for cut in cuts)
+    if not math.isfinite(together):
+        raise UserError(f"the untrained model's loss is {together} on {[c.id for c in cuts]}")
+    if not math.isclose(alone, together, rel_tol=1e-3):
+        raise UserError(
+            f"the loss of {[c.id for c in cuts]} is {alone:.4f} when each is a batch of its own and "
+            f"{together:.4f} in one batch; look for a wrong dimension or a missing padding mask"
+        )
+    # A label sequence has many alignments, so less than log V a frame is as it should be.
+    per_frame, chance = together / frames, math.log(vocab_size)
+    if per_frame > 3 * chance:
+        return [f"the untrained loss is {per_frame:.1f} nats a frame; by chance {chance:.1f}"]
+    return []
+
+
+def main(recipe: str, exp_dir: Path) -> None:
+    """Check an experiment; notes do not stop it, errors do.
+
+    Args:
+        recipe: the recipe's folder
+        exp_dir: the experiment's folder, with its config.yaml
+    """
+    options = Experiment(exp_dir).options(options_class(recipe))
+    corpus = corpus_of(options)
+    tokenizer = read_lang(lang_dir(options))
+    check_statistics(corpus)
+    train = corpus.cuts(TRAIN).to_eager()
+    notes = check_transcripts(TRAIN, train, tokenizer)
+    for set_name in corpus.test_sets():
+        cuts = corpus.cuts(set_name).to_eager()
+        notes += check_transcripts(set_name, cuts, tokenizer)
+        notes += check_overlap(set_name, cuts, train)
+    by_duration = sorted(train, key=lambda cut: cut.duration)
+    few = [by_duration[len(by_duration) * i // 4] for i in (1, 2, 3)]
+    notes += check_recipe(options, recipe, CutSet.from_cuts(few), len(tokenizer.tokens))
+    for note in notes:
+        print(f"note: {note}")
+    print(f"checked {len(train)} training utterances and {recipe}: ready to train")
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,48 @@
+"""Stage 2: features of every set, and the training set's mean and variance."""
+
+from pathlib import Path
+
+from plateau.config import UserError, cli, load
+from plateau.data.corpus import TRAIN, Corpus
+from plateau.data.features import (
+    FeatureOptions,
+    compute_features,
+    make_cuts,
+    make_extractor,
+    save_statistics,
+)
+from plateau.io import replacing
+
+
+def main(data_dir: Path, config: Path, nj: int = 1) -> None:
+    """Compute features for the data directories of a corpus.
+
+    Args:
+        data_dir: the corpus's folder, data/NAME
+        config: YAML file with a section `features`
+        nj: processes that read audio
+    """
+    corpus = Corpus(data_dir)
+    options = load(FeatureOptions, config, section="features")
+    if TRAIN not in corpus.sets():
+        raise UserError(f"{data_dir}/{TRAIN}: no such data directory; put your training data there")
+    print(f"features by {make_extractor(options).name}, {options.num_mel_bins} bins")
+    for set_name in corpus.sets():
+        cuts = make_cuts(
+            corpus.recordings(set_name),
+            corpus.supervisions(set_name),
+            options,
+            perturb=set_name == TRAIN,
+        )
+        if not options.on_the_fly:
+            cuts = compute_features(cuts, options, corpus.fbank / set_name, num_workers=nj)
+        if set_name == TRAIN:
+            save_statistics(cuts, options, corpus.statistics)
+        with replacing(corpus.manifest("cuts", set_name)) as temporary:
+            cuts.to_file(temporary)
+        hours = sum(cut.duration for cut in cuts) / 3600
+        print(f"{set_name}: {len(cuts)} cuts, {hours:.2f} h")
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,46 @@
+"""Resolve an experiment's options and store them as its `config.yaml`.
+
+The options are a YAML file's, then the overrides on the command line. Without --config: those of
+the experiment if it is there and --keep is given, else egs/<corpus>/conf/<recipe>.yaml, else
+<recipe>/conf/default.yaml. Prints the name of the token folder, which the shell needs to know.
+"""
+
+import argparse
+from pathlib import Path
+
+from plateau import config
+from plateau.config import UserError
+from plateau.training.experiment import Experiment, options_class
+
+
+def main() -> None:
+    """Read the command line and write the configuration."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--exp-dir", type=Path, required=True)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--keep", action="store_true", help="start from the experiment's options")
+    parser.add_argument("overrides", nargs="*", metavar="field.name=value")
+    args = parser.parse_args()
+
+    experiment = Experiment(args.exp_dir)
+    of_corpus = Path("egs", args.corpus, "conf", f"{args.recipe}.yaml")
+    of_recipe = Path(args.recipe, "conf", "default.yaml")
+    if args.config is not None:
+        source = args.config
+    elif args.keep and experiment.config.exists():
+        source = experiment.config
+    else:
+        source = of_corpus if of_corpus.exists() else of_recipe
+    if any(o.startswith("data_dir=") for o in args.overrides):
+        raise UserError("data_dir follows from --corpus; put your data under data/NAME")
+    overrides = [*args.overrides, f"data_dir=data/{args.corpus}"]
+    options = config.load(options_class(args.recipe), source, overrides=overrides)
+    config.save(options, experiment.config)
+    print(options.tokens.lang)
+
+
+if __name__ == "__main__":
+    with config.user_errors():
+        main()

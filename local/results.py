@@ -1,0 +1,29 @@
+"""Stage 8: gather an experiment's figures into results.json and print them as a table."""
+
+import json
+from pathlib import Path
+
+from plateau.config import UserError, cli
+from plateau.io import read_json, write_json
+from plateau.results import format_table, make_records
+
+
+def main(exp_dir: Path) -> None:
+    """Write results.json and print it.
+
+    Args:
+        exp_dir: the experiment's folder, decoded
+    """
+    records = [r for path in sorted(exp_dir.glob("*/metrics.json")) for r in read_json(path)]
+    if not records:
+        raise UserError(f"{exp_dir}: nothing is decoded yet; run ./run.sh --stage 6")
+    epochs = (exp_dir / "log" / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
+    seconds = json.loads(epochs[-1])["train_seconds"]
+    records += make_records("train", exp_dir.parent.name, train_seconds=seconds)
+    write_json(exp_dir / "results.json", records)
+    print(f"{exp_dir}: {len(epochs)} epochs in {seconds / 60:.1f} min")
+    print(format_table(records))
+
+
+if __name__ == "__main__":
+    cli(main)

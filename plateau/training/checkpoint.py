@@ -1,0 +1,105 @@
+"""Checkpoints: all that a run needs to go on, or that a model needs to be used."""
+
+import functools
+import platform
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from plateau.config import UserError
+from plateau.io import replacing
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint; a crash leaves the one that was there or the new one."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU.
+
+    Raises:
+        UserError: no such file.
+    """
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such checkpoint; train first (./run.sh --stage 5)")
+    return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The mean of the models' parameters and buffers, summed in float64.
+
+    Averaging the last checkpoints of a run is a long-standing habit in speech recognition and
+    close to stochastic weight averaging (Izmailov et al. 2018). Integer buffers are the last ones.
+    """
+    models = [load(path)["model"] for path in paths]
+    return {
+        name: (
+            (sum(model[name].double() for model in models) / len(models)).to(value.dtype)
+            if value.is_floating_point()
+            else value
+        )
+        for name, value in models[-1].items()
+    }
+
+
+def set_seed(seed: int) -> None:
+    """Seed every random generator in use."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator in use."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put the random generators back where `random_state` found them."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """What a result depends on beside options and data: versions, machine, commit."""
+    git = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
+    described = subprocess.run(git, capture_output=True, text=True, check=False)
+    versions = {}
+    for package in ("torch", "k2", "lhotse", "kaldifeat", "numpy"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    return {
+        "commit": described.stdout.strip() or "unknown",
+        "python": sys.version.split()[0],
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        **versions,
+    }

@@ -1,0 +1,54 @@
+"""Which utterances a model can learn from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lhotse import CutSet
+from tqdm import tqdm
+
+from plateau.config import UserError
+from plateau.data.features import FRAME_SHIFT
+from plateau.data.tokens import Tokenizer, min_frames
+from plateau.io import write_text
+
+
+def num_frames(cut: object) -> int:
+    """Feature frames of a cut, stored or still to be computed (every `FRAME_SHIFT`)."""
+    return cut.num_frames if cut.has_features else round(cut.duration / FRAME_SHIFT)
+
+
+def long_enough(
+    cuts: CutSet,
+    tokenizer: Tokenizer,
+    output_lengths: Callable[[int], int],
+    list_path: Path,
+) -> CutSet:
+    """Leave out utterances with fewer encoder frames than their tokens need in CTC.
+
+    They have no alignment, so their loss is infinite. Repeats are counted: equal neighbours need
+    a blank between them. The names of those left out go to the screen and to
+    ``list_path``.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    kept, left_out = [], []
+    for cut in cuts:
+        needed = min_frames(tokenizer.encode(cut.supervisions[0].text or ""))
+        available = output_lengths(num_frames(cut))
+        if needed > available:
+            left_out.append(f"{cut.id} needs {needed} frames and has {available}")
+        else:
+            kept.append(cut)
+    if left_out:
+        write_text(list_path, "\n".join(left_out) + "\n")
+        tqdm.write(
+            f"left out {len(left_out)} of {len(cuts)} utterances, too short for their tokens: "
+            f"{left_out[0]}{'; …' if len(left_out) > 1 else ''} (all in {list_path})"
+        )
+    if not kept:
+        raise UserError(
+            "every utterance is too short for its tokens; lower the encoder's subsampling, or "
+            "take longer tokens (tokens.kind, tokens.vocab_size)"
+        )
+    return CutSet.from_cuts(kept)

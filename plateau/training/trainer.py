@@ -1,0 +1,371 @@
+"""The trainer of all recipes.
+
+A recipe brings a model and a loss; the trainer owns optimisation, precision, distribution,
+checkpoints, resuming, logging and progress. On the CPU a run that was killed and started again
+ends with the same parameters, bit for bit, as one that was not.
+"""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lhotse.dataset import SpecAugment
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from plateau.config import UserError
+from plateau.data.loading import Batch, BatchLoader
+from plateau.io import write_text
+from plateau.training import checkpoint
+from plateau.training.distributed import Workers
+from plateau.training.schedule import ScheduleOptions, learning_rate
+
+
+@dataclass(frozen=True)
+class SpecAugmentOptions:
+    """Masks on the training features (Park et al. 2019), by Lhotse.
+
+    Args:
+        p: share of the utterances that are masked; 0 turns it off
+        time_warp_factor: largest shift in frames; 0 turns warping off
+        num_feature_masks: bands of mel bins to mask
+        features_mask_size: widest band, in mel bins
+        num_frame_masks: stretches of time to mask
+        frames_mask_size: longest stretch, in frames
+        max_frames_mask_fraction: largest share of an utterance that may be masked
+    """
+
+    p: float = 0.9
+    time_warp_factor: int = 80
+    num_feature_masks: int = 2
+    features_mask_size: int = 27
+    num_frame_masks: int = 10
+    frames_mask_size: int = 100
+    max_frames_mask_fraction: float = 0.15
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Optimisation with AdamW.
+
+    Args:
+        seed: of initialisation, order of the batches, dropout and SpecAugment
+        epochs: passes over the training set, speed-perturbed copies included
+        schedule: learning rate over time
+        weight_decay: AdamW's, decoupled from the gradient
+        betas: AdamW's decay rates of the first and second moment
+        clip_grad_norm: gradients longer than this are shortened to it
+        precision: fp32, or fp16 or bf16 on a GPU; losses are float32 in any case
+        spec_augment: masks on the features
+        average_last: the final model is the mean of this many last epochs
+        checkpoint_every: batches between two checkpoints within an epoch
+        max_skipped: batches with a loss that is not finite are left out; more than this many and
+            the training stops
+    """
+
+    seed: int = 1
+    epochs: int = 30
+    schedule: ScheduleOptions = ScheduleOptions()
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_grad_norm: float = 5.0
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    spec_augment: SpecAugmentOptions = SpecAugmentOptions()
+    average_last: int = 5
+    checkpoint_every: int = 50
+    max_skipped: int = 10
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A batch's loss and what to report beside it.
+
+    Args:
+        total: sum over the batch, float32 scalar, in nats
+        tokens: number of tokens that the batch's transcripts have; the loss that is minimised and
+            reported is ``total / tokens``
+        counts: further sums to report per counted frame, e.g. ``{"blank": …}``
+        frames: number of frames that the counts are out of
+    """
+
+    total: Tensor
+    tokens: int
+    counts: dict[str, float]
+    frames: int
+
+
+LossFunction = Callable[[nn.Module, Batch], Loss]
+
+
+@dataclass
+class Progress:
+    """Where a run is; all of it is in a checkpoint."""
+
+    epoch: int = 0  # epochs finished
+    batch: int = 0  # batches of this epoch that were done or left out
+    step: int = 0  # updates of the parameters
+    skipped: int = 0  # batches left out since their loss was not finite
+    seconds_of_audio: float = 0.0  # seen in this epoch, by all processes
+    train_seconds: float = 0.0  # wall-clock time, over all starts of this run
+
+
+class Trainer:
+    """Trains ``model`` into ``exp_dir``; see `run`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_function: LossFunction,
+        train: BatchLoader,
+        dev: BatchLoader | None,
+        options: TrainingOptions,
+        exp_dir: Path,
+        workers: Workers,
+        resolved_options: dict[str, Any],
+    ):
+        """All that a run needs; ``resolved_options`` go into the checkpoints as they are."""
+        self.model = model.to(workers.device)
+        self.loss_function = loss_function
+        self.train, self.dev = train, dev
+        self.options = options
+        self.exp_dir = exp_dir
+        self.checkpoints = exp_dir / "checkpoints"
+        self.workers = workers
+        self.resolved_options = resolved_options
+        self.wrapped = workers.wrap(self.model)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), betas=options.betas, weight_decay=options.weight_decay
+        )
+        self.scaler = torch.cuda.amp.GradScaler(enabled=self._half and options.precision == "fp16")
+        mask = options.spec_augment
+        self.spec_augment = SpecAugment(
+            time_warp_factor=mask.time_warp_factor or None,
+            num_feature_masks=mask.num_feature_masks,
+            features_mask_size=mask.features_mask_size,
+            num_frame_masks=mask.num_frame_masks,
+            frames_mask_size=mask.frames_mask_size,
+            max_frames_mask_fraction=mask.max_frames_mask_fraction,
+            p=mask.p,
+        )
+        self.progress = Progress()
+        self.sums: Counter[str] = Counter()  # of this epoch's batches
+        self.history: list[dict[str, float]] = []  # one record per finished epoch
+        self.tensorboard: SummaryWriter | None = None
+
+    def run(self) -> Path:
+        """Train all epochs, from the last checkpoint if there is one.
+
+        Returns:
+            path of the averaged model, ``checkpoints/averaged.pt``
+
+        Raises:
+            UserError: more than ``max_skipped`` batches had a loss that was not finite.
+        """
+        final = self.checkpoints / "averaged.pt"
+        if (self.checkpoints / "last.pt").exists():
+            self._resume()
+        if self.workers.is_main:
+            purge = self.progress.step or None
+            self.tensorboard = SummaryWriter(str(self.exp_dir / "tensorboard"), purge_step=purge)
+        while self.progress.epoch < self.options.epochs:
+            self._run_epoch()
+        if self.workers.is_main:
+            last = range(self.options.epochs + 1)[-self.options.average_last :]
+            paths = [self._epoch_path(epoch) for epoch in last if epoch > 0]
+            checkpoint.save(self._model_state(checkpoint.average(paths)), final)
+            self.tensorboard.close()
+        return final
+
+    def _run_epoch(self) -> None:
+        progress = self.progress
+        self.model.train()
+        batches = self.train.batches(progress.epoch, skip=progress.batch)
+        bar = tqdm(
+            desc=f"epoch {progress.epoch + 1}/{self.options.epochs}",
+            total=round(self.train.total_seconds),
+            initial=round(progress.seconds_of_audio),
+            unit="s",
+            disable=None if self.workers.is_main else True,
+            leave=False,
+        )
+        with bar:
+            started = time.monotonic()
+            for batch in batches:
+                self._run_batch(batch)
+                progress.batch += 1
+                now = time.monotonic()
+                progress.train_seconds, started = progress.train_seconds + now - started, now
+                bar.update(round(progress.seconds_of_audio) - bar.n)
+                bar.set_postfix(loss=f"{self.sums['loss'] / max(self.sums['tokens'], 1):.3f}")
+                if progress.batch % self.options.checkpoint_every == 0:
+                    self._save()
+        self._finish_epoch()
+
+    def _run_batch(self, batch: Batch) -> None:
+        progress = self.progress
+        batch = batch.to(self.workers.device)
+        loss = self._loss(self.wrapped, self._augment(batch))
+        sums = torch.tensor(
+            [loss.total.item(), loss.tokens, loss.frames, batch.seconds, *loss.counts.values()],
+            dtype=torch.float64,
+            device=self.workers.device,
+        )
+        total, tokens, frames, seconds, *counts = self.workers.sum(sums).tolist()
+        position = progress.epoch + progress.seconds_of_audio / self.train.total_seconds
+        progress.seconds_of_audio += seconds
+        if not math.isfinite(total):
+            self._leave_out(batch, total)
+            return
+
+        progress.step += 1
+        rate = learning_rate(self.options.schedule, progress.step, position / self.options.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        # The processes' gradients are averaged, so each counts its share of all tokens.
+        scale = self.workers.world_size / max(tokens, 1.0)
+        self.scaler.scale(loss.total * scale).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_grad_norm)
+        if torch.isfinite(norm) or self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)  # which leaves out an overflow of fp16 itself
+            self.scaler.update()
+        else:
+            self._leave_out(batch, norm.item())
+            return
+
+        self.sums.update(loss=total, tokens=tokens, frames=frames)
+        self.sums.update(dict(zip(loss.counts, counts, strict=True)))
+        if self.tensorboard is not None and progress.step % 10 == 0:
+            self.tensorboard.add_scalar("train/loss_per_token", total / tokens, progress.step)
+            self.tensorboard.add_scalar("train/grad_norm", norm.item(), progress.step)
+            self.tensorboard.add_scalar("train/learning_rate", rate, progress.step)
+
+    def _finish_epoch(self) -> None:
+        """Validate, log, and write this epoch's checkpoints."""
+        progress = self.progress
+        started = time.monotonic()
+        record = {"epoch": progress.epoch + 1, "step": progress.step}
+        record |= _report("train", self.sums)
+        if self.dev is not None:
+            record |= _report("dev", self._validate())
+        progress.train_seconds += time.monotonic() - started
+        record["train_seconds"] = round(progress.train_seconds, 1)
+        self.history.append(record)
+        progress.epoch, progress.batch, progress.seconds_of_audio = progress.epoch + 1, 0, 0.0
+        self.sums.clear()
+        if not self.workers.is_main:
+            return
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
+        tqdm.write(shown)
+        for name, value in record.items():
+            if name not in ("epoch", "step"):
+                self.tensorboard.add_scalar(f"epoch/{name}", value, progress.step)
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        write_text(self.exp_dir / "log" / "epochs.jsonl", lines)
+        # The model first: what `last.pt` says is finished must be there to be averaged.
+        model = self.model.state_dict()
+        checkpoint.save(self._model_state(model), self._epoch_path(progress.epoch))
+        self._save()
+        self._epoch_path(progress.epoch - self.options.average_last).unlink(missing_ok=True)
+
+    @torch.no_grad()
+    def _validate(self) -> Counter[str]:
+        """The loss on the development set, each process on its part."""
+        self.model.eval()
+        sums: Counter[str] = Counter()
+        for batch in self.dev.batches():
+            loss = self._loss(self.model, batch.to(self.workers.device))
+            sums.update(loss=loss.total.item(), tokens=loss.tokens, frames=loss.frames)
+            sums.update(loss.counts)
+        values = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.workers.device)
+        return Counter(dict(zip(sums, self.workers.sum(values).tolist(), strict=True)))
+
+    def _loss(self, model: nn.Module, batch: Batch) -> Loss:
+        if not self._half:
+            return self.loss_function(model, batch)
+        dtype = torch.float16 if self.options.precision == "fp16" else torch.bfloat16
+        with torch.autocast("cuda", dtype=dtype):
+            return self.loss_function(model, batch)
+
+    @property
+    def _half(self) -> bool:
+        return self.options.precision != "fp32" and self.workers.device.type == "cuda"
+
+    def _augment(self, batch: Batch) -> Batch:
+        if self.options.spec_augment.p == 0:
+            return batch
+        # In this process and not in a loading worker: its random state is in the checkpoint.
+        number = torch.arange(len(batch.lengths))
+        lengths = batch.lengths.cpu()
+        segments = torch.stack([number, torch.zeros_like(lengths), lengths], dim=1)  # (N, 3)
+        features = self.spec_augment(batch.features, supervision_segments=segments)
+        return Batch(features, batch.lengths, batch.texts, batch.ids, batch.seconds)
+
+    def _leave_out(self, batch: Batch, value: float) -> None:
+        """Note a batch whose loss or gradient is not finite; stop if there were too many."""
+        self.progress.skipped += 1
+        path = self.exp_dir / "log" / f"nonfinite_batches.{self.workers.rank}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        where = {"epoch": self.progress.epoch + 1, "batch": self.progress.batch + 1}
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**where, "loss": str(value), "utterances": batch.ids}) + "\n")
+        if self.progress.skipped > self.options.max_skipped:
+            raise UserError(
+                f"the loss was not finite ({value}) in {self.progress.skipped} batches; their "
+                f"utterances are in {path}.\nLook at these, lower training.schedule.peak, or raise "
+                "training.max_skipped; ./run.sh goes on from the last checkpoint."
+            )
+
+    def _save(self) -> None:
+        if not self.workers.is_main:
+            return
+        state = {
+            **self._model_state(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": vars(self.progress),
+            "sums": dict(self.sums),
+            "history": self.history,
+            "random": checkpoint.random_state(),
+        }
+        checkpoint.save(state, self.checkpoints / "last.pt")
+
+    def _resume(self) -> None:
+        state = checkpoint.load(self.checkpoints / "last.pt")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+        self.sums = Counter(state["sums"])
+        self.history = state["history"]
+        checkpoint.set_random_state(state["random"])
+        if self.workers.is_main:
+            done = f"{self.progress.epoch} epochs and {self.progress.batch} batches are done"
+            tqdm.write(f"going on from {self.checkpoints / 'last.pt'}: {done}")
+
+    def _model_state(self, model: dict[str, Tensor]) -> dict[str, Any]:
+        return {
+            "model": model,
+            "options": self.resolved_options,
+            "environment": checkpoint.environment(),
+        }
+
+    def _epoch_path(self, epoch: int) -> Path:
+        return self.checkpoints / f"epoch-{epoch}.pt"
+
+
+def _report(name: str, sums: Counter[str]) -> dict[str, float]:
+    """Per-token loss and per-frame counts, from sums over batches."""
+    others = [key for key in sums if key not in ("loss", "tokens", "frames")]
+    return {
+        f"{name}_loss": round(sums["loss"] / max(sums["tokens"], 1), 4),
+        **{f"{name}_{key}": round(sums[key] / max(sums["frames"], 1), 4) for key in others},
+    }

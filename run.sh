@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# The main job: from a corpus to a trained, decoded and scored model.
+#
+#   ./run.sh                                     espeak corpus, Conformer with CTC, all stages
+#   ./run.sh --corpus yesno --corpus-dir DIR     a corpus of real recordings in DIR
+#   ./run.sh --stage 5 -- training.epochs=10     from training on, with other options
+#
+# Stages (a finished one is not done again unless its inputs or options changed):
+#   0  corpus         make it, or take it from --corpus-dir   data/CORPUS/SET
+#   1  data           validate data directories, manifests    data/CORPUS/manifests
+#   2  features       filterbanks, mean and variance          data/CORPUS/fbank
+#   3  tokens         subwords, characters, words or phones   data/CORPUS/lang_KIND
+#   4  pre-flight     checks of data and options before hours are spent
+#   5  train                                                  exp/…/checkpoints
+#   6  decode         and score                               exp/…/decode_SET_METHOD
+#   7  align          and measure                             exp/…/align_SET
+#   8  report         results.json and the table of results   exp/…/results.json
+#
+# Options:
+#   --stage N         first stage (0)
+#   --stop-stage M    last stage (8)
+#   --corpus NAME     espeak (default), yesno, fsdd, mboshi, or your own: Kaldi data directories
+#                     data/NAME/train, data/NAME/dev, data/NAME/test*
+#   --corpus-dir DIR  where the recordings of a published corpus are
+#   --recipe NAME     conformer_ctc (default)
+#   --exp NAME        experiment's name; without it, "default" and the overrides given after --
+#   --config FILE     options in YAML (egs/CORPUS/conf/RECIPE.yaml, else RECIPE/conf/default.yaml)
+#   --nj N            parallel processes for corpus and features (number of cores)
+#   --num-gpus N      processes to train with, one per GPU (1; without a GPU: the CPU)
+#   --allow-pipes     let wav.scp hold shell commands; only for data directories that you trust
+#   --force           do the stages again even if they are done
+# After "--": field.name=value for any option; exp/…/config.yaml lists all with their values.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+stage=0
+stop_stage=8
+corpus=espeak
+corpus_dir=
+recipe=conformer_ctc
+exp=
+config=
+nj=$(getconf _NPROCESSORS_ONLN)
+num_gpus=1
+allow_pipes=false
+force=false
+. utils/parse_options.sh
+. ./path.sh || exit 1
+. ./cmd.sh
+. utils/stages.sh
+if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
+
+keep=()
+if [ -n "$exp" ]; then keep=(--keep); fi
+exp=${exp:-$(IFS=,; echo "default${*:+,$*}" | tr '/ ' '__' | cut -c 1-120)}
+data=data/$corpus
+exp_dir=exp/$corpus/$recipe/$exp
+
+if [ ! -d "egs/$corpus" ] && [ ! -f "$data/train/wav.scp" ]; then
+  fail "--corpus $corpus: there is neither egs/$corpus nor your data directory $data/train"
+fi
+lang=$data/$(python local/configure.py --corpus "$corpus" --recipe "$recipe" --exp-dir "$exp_dir" \
+  ${config:+--config "$config"} "${keep[@]}" -- "$@")
+
+# Two experiments on one corpus must not prepare it at the same time, nor one be trained twice.
+mkdir -p "$data" "$exp_dir/log"
+lock 8 "$exp_dir"
+lock 9 "$data"
+
+make_corpus() {
+  if [ ! -f "egs/$corpus/prepare.py" ]; then return; fi
+  python "egs/$corpus/prepare.py" "$data" --config "$exp_dir/config.yaml" --nj "$nj" \
+    ${corpus_dir:+--corpus-dir "$corpus_dir"}
+  echo "$corpus_dir" >"$data/corpus_dir"
+}
+if [ -z "$corpus_dir" ] && [ -f "$data/corpus_dir" ]; then corpus_dir=$(cat "$data/corpus_dir"); fi
+run_stage 0 "corpus" "$data/.done" \
+  "$(options_of corpus) $corpus_dir" \
+  make_corpus
+
+make_manifests() {
+  local pipes=()
+  if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
+  local wav_scps=("$data"/*/wav.scp)
+  python local/validate_data_dir.py "${wav_scps[@]%/wav.scp}" "${pipes[@]}"
+  python local/make_manifests.py "$data" "${pipes[@]}"
+}
+run_stage 1 "data directories and manifests" "$data/manifests/.done" \
+  "$(cat "$data"/*/{wav.scp,text,utt2spk,segments,ctm,phones.ctm} 2>/dev/null)" \
+  make_manifests
+
+run_stage 2 "features" "$data/fbank/.done" \
+  "$(options_of features) $(mark "$data/manifests/.done")" \
+  python local/compute_fbank.py "$data" "$exp_dir/config.yaml" --nj "$nj"
+
+run_stage 3 "tokens" "$lang/.done" \
+  "$(options_of tokens) $(mark "$data/manifests/.done")" \
+  python local/make_tokens.py "$data" "$exp_dir/config.yaml"
+unlock 9
+
+trained_with="$(options_except corpus decoding) $(mark "$data/fbank/.done") $(mark "$lang/.done")"
+run_stage 4 "pre-flight checks" "$exp_dir/.checked" "$trained_with" \
+  python local/check.py "$recipe" "$exp_dir"
+
+train() {
+  local launch=(python)
+  # Checkpoints of other options or data are kept, but not gone on with.
+  if [ -d "$exp_dir/checkpoints" ] &&
+    { [ "$force" = true ] || [ "$(mark "$exp_dir/checkpoints/.key")" != "$STAGE_KEY" ]; }; then
+    set_aside "$exp_dir" checkpoints tensorboard log
+  fi
+  mkdir -p "$exp_dir/checkpoints" "$exp_dir/log"
+  echo "$STAGE_KEY" >"$exp_dir/checkpoints/.key"
+  if [ "$num_gpus" -gt 1 ]; then launch=(torchrun --standalone --nproc_per_node "$num_gpus"); fi
+  # shellcheck disable=SC2086 # a command and its options, see cmd.sh
+  $train_cmd "${launch[@]}" "$recipe/train.py" "$exp_dir"
+}
+run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" train
+
+# shellcheck disable=SC2086
+run_stage 6 "decoding" "$exp_dir/.decoded" \
+  "$(options_of decoding) $(mark "$exp_dir/checkpoints/.done")" \
+  $decode_cmd python "$recipe/decode.py" "$exp_dir"
+
+if [ "$stage" -le 8 ] && [ "$stop_stage" -ge 8 ]; then python local/results.py "$exp_dir"; fi
