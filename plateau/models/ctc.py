@@ -1,0 +1,45 @@
+"""An encoder with a CTC output layer."""
+
+import torch
+from torch import nn
+
+from plateau.models.encoder import EncoderOptions, build_encoder
+from plateau.models.normalise import GlobalNorm
+from plateau.models.subsampling import Lengths
+
+
+class CtcModel(nn.Module):
+    """Normalisation, encoder, linear layer, log-softmax (Graves et al. 2006).
+
+    Args:
+        num_features: F, the input dimension.
+        vocab_size: V, number of labels with the blank, which is label 0.
+        encoder: which encoder.
+    """
+
+    def __init__(self, num_features: int, vocab_size: int, encoder: EncoderOptions) -> None:
+        super().__init__()
+        self.norm = GlobalNorm(num_features)
+        self.encoder = build_encoder(num_features, encoder)
+        self.output = nn.Linear(self.encoder.output_dim, vocab_size)
+        # All labels start equally likely. Blank then wins the first steps, as it is in the most
+        # alignments (Zeyer et al. 2021, arXiv:2105.14849), and the tokens grow out of it. Started at
+        # random, a small vocabulary may end with a token in the place of blank: then two equal
+        # words in a row become one.
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def output_lengths(self, lengths: Lengths) -> Lengths:
+        """Frames of the log-probabilities, of an int or a tensor of ints."""
+        return self.encoder.output_lengths(lengths)
+
+    def forward(
+        self, features: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Score features (N, T, F), lengths (N,) ≥ 1 → log-probabilities (N, T', V), (N,).
+
+        The log-probabilities are float32, also under autocast. Frames beyond an utterance's
+        length hold the distribution of a zero encoder output; no loss may count them.
+        """
+        encoded, lengths = self.encoder(self.norm(features), lengths)  # (N, T', D)
+        return self.output(encoded).float().log_softmax(dim=-1), lengths
