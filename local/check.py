@@ -98,7 +98,7 @@ def check_recipe(
         raise UserError(f"the untrained model's loss is {together} on {[c.id for c in cuts]}")
     if not math.isclose(alone, together, rel_tol=1e-3):
         raise UserError(
-            f"the loss of {[c.id for c in cuts]} is {alone:.4f} when each is a batch of its own and "
+            f"the loss of {[c.id for c in cuts]} is {alone:.4f} when each is a batch alone and "
             f"{together:.4f} in one batch; look for a wrong dimension or a missing padding mask"
         )
     # A label sequence has many alignments, so less than log V a frame is as it should be.

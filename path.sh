@@ -1,0 +1,31 @@
+# shellcheck shell=bash
+# The environment. Source it: . ./path.sh
+#
+# Enters .venv; makes it on first use and mends it when requirements.txt changed. Variables:
+#   PLATEAU_VENV=DIR   use DIR in place of .venv. A DIR that exists and was not made by Plateau (an
+#                      environment of your own, say with torch 2.x) is entered as it is.
+#   PYTHON=FILE        make the environment with this CPython 3.11
+
+_plateau_enter() {
+  local root=$1 venv=${PLATEAU_VENV:-$1/.venv} mark
+  case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
+  mark=$venv/.plateau
+  if [ -e "$mark" ] || [ ! -x "$venv/bin/python" ]; then
+    # The mark of a finished environment: its place and the requirements it was made from.
+    if [ ! -x "$venv/bin/python" ] ||
+      [ "$(cat "$mark")" != "$(sha256sum <"$root/requirements.txt") $venv" ]; then
+      bash "$root/utils/make_venv.sh" "$venv" || return 1
+    fi
+  fi
+  # torch 1.13's MKL takes its slow kernels on AMD processors; this halves a training step there.
+  if grep -qs AuthenticAMD /proc/cpuinfo; then export MKL_DEBUG_CPU_TYPE=5; fi
+  unset PYTHONHOME
+  export VIRTUAL_ENV=$venv
+  case $PATH in "$venv/bin":*) ;; *) export PATH="$venv/bin:$PATH" ;; esac
+  case ${PYTHONPATH:-} in
+    "$root" | "$root":*) ;;
+    *) export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" ;;
+  esac
+}
+
+_plateau_enter "$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]:-$0}")" && pwd)"

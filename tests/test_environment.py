@@ -1,0 +1,187 @@
+"""Checks of `plateau.environment`: given facts, the right finding and the command that mends it."""
+
+import dataclasses
+
+import pytest
+
+from plateau.environment import CHECKS, Facts, examine, numbers
+
+HEALTHY = Facts(
+    glibc="2.36",
+    python="3.11.7",
+    installed={
+        "torch": "1.13.1",
+        "k2": "1.23.4",
+        "lhotse": "1.31.1",
+        "numpy": "1.26.4",
+        "kaldifeat": "1.24+torch1.13.1",
+        "pip": "26.2.1",
+    },
+    required={"torch": "1.13.1", "k2": "1.23.4", "lhotse": "1.31.1", "numpy": "1.26.4"},
+    k2_python="311",
+    k2_torch="1.13.1+cu117",
+    kaldifeat_torch="1.13.1+cu117",
+    torch_cuda="11.7",
+    torch_archs=("sm_37", "sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86"),
+    gpus=(("NVIDIA RTX A6000", "8.6"),),
+    compiler="g++ 12.2.0",
+)
+
+
+def having(**packages: str | None) -> Facts:
+    """Healthy facts with other versions of packages; None: not installed."""
+    changed = {name: version for name, version in packages.items() if version is not None}
+    kept = {n: v for n, v in HEALTHY.installed.items() if n not in packages}
+    return dataclasses.replace(HEALTHY, installed={**kept, **changed})
+
+
+def but(**facts) -> Facts:
+    return dataclasses.replace(HEALTHY, **facts)
+
+
+def test_nothing_to_say_about_a_healthy_environment():
+    assert examine(HEALTHY) == []
+    assert examine(but(gpus=(("Tesla V100", "7.0"),))) == []
+    # Code for 8.6 runs on 8.9: same major, higher minor.
+    assert examine(but(gpus=(("GeForce RTX 4090", "8.9"),))) == []
+
+
+# facts → the finding's check, whether something is broken, words in what and why, words in mend
+CASES = {
+    "k2's wheel of another Python": (
+        but(k2_python="38", import_errors={"k2": "No module named '_k2'"}),
+        "k2_wheel",
+        True,
+        "wheel for Python 3.8",
+        "--force-reinstall --no-deps -r <(grep '^k2==' requirements.txt)",
+    ),
+    "torch was upgraded under k2": (
+        but(
+            installed={**having(torch="1.13.0").installed},
+            import_errors={"k2": "k2 was built using PyTorch 1.13.1"},
+            kaldifeat_torch="1.13.0",
+        ),
+        "k2_torch",
+        True,
+        "k2 was built for torch 1.13.1+cu117: torch here is 1.13.0",
+        "'^torch=='",
+    ),
+    "k2 of another torch": (
+        but(k2_torch="1.12.1"),
+        "k2_torch",
+        True,
+        "built for torch 1.12.1",
+        "k2 project's own index",
+    ),
+    "numpy 2": (having(numpy="2.1.0"), "numpy", True, "compiled against numpy 1", "'^numpy=='"),
+    "lhotse for torch 2": (having(lhotse="1.32.0"), "lhotse", True, "samplers", "'^lhotse=='"),
+    "torchaudio of another torch": (
+        having(torchaudio="0.12.1"),
+        "torchaudio",
+        True,
+        "not the one for torch 1.13.1",
+        "pip uninstall torchaudio",
+    ),
+    "package missing": (having(lhotse=None), "missing", True, "lhotse", "requirements.txt"),
+    "pip that refuses k2": (
+        but(installed={**having(k2=None).installed, "pip": "26.3"}, k2_python="", k2_torch=""),
+        "pip",
+        True,
+        "pip 26.3",
+        "pip install 'pip<26.3'",
+    ),
+    "Python 3.12": (but(python="3.12.1", k2_python="312"), "python", True, "3.12.1", "PYTHON="),
+    "PyPy": (but(implementation="pypy"), "python", True, "pypy 3.11.7", "PYTHON="),
+    "no environment": (Facts(), "python", True, "no environment", ". ./path.sh"),
+    "a Mac": (but(machine="Darwin arm64"), "machine", True, "Darwin arm64", "PLATEAU_VENV"),
+    "an old system": (but(glibc="2.17"), "machine", True, "glibc 2.17", "container"),
+    "a Hopper GPU": (
+        but(gpus=(("NVIDIA H100", "9.0"),)),
+        "gpu",
+        True,
+        "NVIDIA H100 has compute capability 9.0",
+        "torch 2.x",
+    ),
+    "a GPU older than the code": (
+        but(gpus=(("Tesla K40", "3.5"),)),
+        "gpu",
+        True,
+        "compute capability 3.5",
+        "CUDA_VISIBLE_DEVICES=",
+    ),
+    "a driver that torch cannot use": (
+        but(torch_archs=()),
+        "gpu",
+        False,
+        "CUDA 11.7) cannot use it",
+        "nvidia-smi",
+    ),
+    "no kaldifeat": (
+        but(installed=having(kaldifeat=None).installed, kaldifeat_torch=""),
+        "kaldifeat",
+        False,
+        "Lhotse's own Kaldi-compatible fbank",
+        "python utils/build_kaldifeat.py",
+    ),
+    "no compiler": (
+        but(installed=having(kaldifeat=None).installed, kaldifeat_torch="", compiler=""),
+        "kaldifeat",
+        False,
+        "no kaldifeat",
+        "install g++",
+    ),
+    "no headers": (
+        but(installed=having(kaldifeat=None).installed, kaldifeat_torch="", python_headers=False),
+        "kaldifeat",
+        False,
+        "no kaldifeat",
+        "python3.11-dev",
+    ),
+    "kaldifeat of another torch": (
+        but(kaldifeat_torch="1.12.1", import_errors={"kaldifeat": "built using PyTorch 1.12.1"}),
+        "kaldifeat",
+        True,
+        "built for torch 1.12.1",
+        "python utils/build_kaldifeat.py",
+    ),
+    "full disk": (but(disk_free_gb=0.2), "disk", True, "0.2 GB free", "PLATEAU_VENV"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_thing_wrong_is_one_line(case):
+    facts, check, broken, why, mend = CASES[case]
+    findings = examine(facts)
+    assert len(findings) == 1, findings
+    finding = findings[0]
+    by_name = {c.__name__.removeprefix("check_"): c for c in CHECKS}
+    assert by_name[check](facts) == finding
+    assert finding.broken is broken
+    assert why in str(finding)
+    assert mend in finding.mend
+    assert "\n" not in str(finding)
+
+
+def test_failed_import_that_nothing_explains_is_told():
+    (finding,) = examine(but(import_errors={"k2": "SIGSEGV"}))
+    assert str(finding).startswith("WRONG  import of k2 fails: SIGSEGV -> pip install")
+
+
+def test_torch_2_without_k2_is_only_noted():
+    facts = but(
+        python="3.12.1",
+        installed={"torch": "2.6.0+cu124", "numpy": "1.26.4", "lhotse": "1.33.0"},
+        k2_python="",
+        k2_torch="",
+        kaldifeat_torch="",
+        gpus=(("NVIDIA H100", "9.0"),),
+        torch_archs=("sm_80", "sm_90"),
+    )
+    findings = examine(facts)
+    assert not any(finding.broken for finding in findings)
+    assert {finding.what for finding in findings} == {"no k2", "torch 2.6.0+cu124", "no kaldifeat"}
+
+
+def test_numbers_compare_as_versions():
+    assert numbers("1.13.1+cu117") == numbers("1.13.1") < numbers("1.31")
+    assert numbers("") == ()
