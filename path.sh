@@ -17,8 +17,14 @@ _plateau_enter() {
       bash "$root/utils/make_venv.sh" "$venv" || return 1
     fi
   fi
-  # torch 1.13's MKL takes its slow kernels on AMD processors; this halves a training step there.
-  if grep -qs AuthenticAMD /proc/cpuinfo; then export MKL_DEBUG_CPU_TYPE=5; fi
+  # torch 1.13's MKL takes its slow kernels on AMD processors unless told otherwise: 5 is AVX2, 7
+  # AVX-512 (bench/README.md). A training step takes less than half the time with it.
+  if grep -qs AuthenticAMD /proc/cpuinfo; then
+    export MKL_DEBUG_CPU_TYPE=5
+    if grep -qs 'avx512f.*avx512dq.*avx512cd.*avx512bw.*avx512vl' /proc/cpuinfo; then
+      export MKL_DEBUG_CPU_TYPE=7
+    fi
+  fi
   unset PYTHONHOME
   export VIRTUAL_ENV=$venv
   case $PATH in "$venv/bin":*) ;; *) export PATH="$venv/bin:$PATH" ;; esac

@@ -13,7 +13,7 @@
 #   4  pre-flight     checks of data and options before hours are spent
 #   5  train                                                  exp/…/checkpoints
 #   6  decode         and score                               exp/…/decode_SET_METHOD
-#   7  align          and measure                             exp/…/align_SET
+#   7  align          (not there yet)
 #   8  report         results.json and the table of results   exp/…/results.json
 #
 # Options:
@@ -31,6 +31,7 @@
 #   --force           do the stages again even if they are done
 # After "--": field.name=value for any option; exp/…/config.yaml lists all with their values.
 set -euo pipefail
+called_from=$PWD
 cd "$(dirname "$0")"
 
 stage=0
@@ -45,11 +46,16 @@ num_gpus=1
 allow_pipes=false
 force=false
 . utils/parse_options.sh
+. utils/stages.sh
+for name in stage stop_stage nj num_gpus; do
+  case ${!name} in "" | *[!0-9]*) fail "--${name//_/-} '${!name}' is not a number" ;; esac
+done
 . ./path.sh || exit 1
 . ./cmd.sh
-. utils/stages.sh
 if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
 
+case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
+case $config in "" | /*) ;; *) config=$called_from/$config ;; esac
 keep=()
 if [ -n "$exp" ]; then keep=(--keep); fi
 exp=${exp:-$(IFS=,; echo "default${*:+,$*}" | tr '/ ' '__' | cut -c 1-120)}
@@ -59,13 +65,20 @@ exp_dir=exp/$corpus/$recipe/$exp
 if [ ! -d "egs/$corpus" ] && [ ! -f "$data/train/wav.scp" ]; then
   fail "--corpus $corpus: there is neither egs/$corpus nor your data directory $data/train"
 fi
-lang=$data/$(python local/configure.py --corpus "$corpus" --recipe "$recipe" --exp-dir "$exp_dir" \
-  ${config:+--config "$config"} "${keep[@]}" -- "$@")
 
-# Two experiments on one corpus must not prepare it at the same time, nor one be trained twice.
+# Two experiments on one corpus must not prepare it at the same time, nor one be trained twice, or
+# get other options while it is trained.
 mkdir -p "$data" "$exp_dir/log"
 lock 8 "$exp_dir"
+lang=$data/$(python local/configure.py --corpus "$corpus" --recipe "$recipe" --exp-dir "$exp_dir" \
+  ${config:+--config "$config"} "${keep[@]}" -- "$@")
 lock 9 "$data"
+
+# Names and checksums of the files of data directories, given as a pattern.
+contents_of() {
+  # shellcheck disable=SC2086 # a pattern
+  (cd "$data" && sha256sum $1/{wav.scp,text,utt2spk,segments,ctm,phones.ctm} 2>/dev/null) || true
+}
 
 make_corpus() {
   if [ ! -f "egs/$corpus/prepare.py" ]; then return; fi
@@ -82,11 +95,12 @@ make_manifests() {
   local pipes=()
   if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
   local wav_scps=("$data"/*/wav.scp)
+  rm -f "$data/fbank/.done" # its cuts are among the manifests
   python local/validate_data_dir.py "${wav_scps[@]%/wav.scp}" "${pipes[@]}"
   python local/make_manifests.py "$data" "${pipes[@]}"
 }
 run_stage 1 "data directories and manifests" "$data/manifests/.done" \
-  "$(cat "$data"/*/{wav.scp,text,utt2spk,segments,ctm,phones.ctm} 2>/dev/null)" \
+  "$(contents_of '*')" \
   make_manifests
 
 run_stage 2 "features" "$data/fbank/.done" \
@@ -98,7 +112,8 @@ run_stage 3 "tokens" "$lang/.done" \
   python local/make_tokens.py "$data" "$exp_dir/config.yaml"
 unlock 9
 
-trained_with="$(options_except corpus decoding) $(mark "$data/fbank/.done") $(mark "$lang/.done")"
+# Not all of stage 2: who adds a test set need not train again.
+trained_with="$(options_except corpus decoding) $(contents_of train) $(contents_of dev)"
 run_stage 4 "pre-flight checks" "$exp_dir/.checked" "$trained_with" \
   python local/check.py "$recipe" "$exp_dir"
 
@@ -107,11 +122,14 @@ train() {
   # Checkpoints of other options or data are kept, but not gone on with.
   if [ -d "$exp_dir/checkpoints" ] &&
     { [ "$force" = true ] || [ "$(mark "$exp_dir/checkpoints/.key")" != "$STAGE_KEY" ]; }; then
-    set_aside "$exp_dir" checkpoints tensorboard log
+    local results=("$exp_dir"/decode_* "$exp_dir"/align_*)
+    set_aside "$exp_dir" checkpoints tensorboard log results.json report "${results[@]##*/}"
   fi
   mkdir -p "$exp_dir/checkpoints" "$exp_dir/log"
   echo "$STAGE_KEY" >"$exp_dir/checkpoints/.key"
-  if [ "$num_gpus" -gt 1 ]; then launch=(torchrun --standalone --nproc_per_node "$num_gpus"); fi
+  if [ "$num_gpus" -gt 1 ]; then
+    launch=(python utils/torchrun.py --standalone --nproc_per_node "$num_gpus")
+  fi
   # shellcheck disable=SC2086 # a command and its options, see cmd.sh
   $train_cmd "${launch[@]}" "$recipe/train.py" "$exp_dir"
 }
@@ -119,7 +137,7 @@ run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" train
 
 # shellcheck disable=SC2086
 run_stage 6 "decoding" "$exp_dir/.decoded" \
-  "$(options_of decoding) $(mark "$exp_dir/checkpoints/.done")" \
+  "$(options_of decoding) $(mark "$exp_dir/checkpoints/.done") $(mark "$data/fbank/.done")" \
   $decode_cmd python "$recipe/decode.py" "$exp_dir"
 
 if [ "$stage" -le 8 ] && [ "$stop_stage" -ge 8 ]; then python local/results.py "$exp_dir"; fi

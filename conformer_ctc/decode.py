@@ -1,8 +1,10 @@
 """Stage 6: decode the test sets with the final model, and score."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,29 +13,54 @@ from tqdm import tqdm
 
 from conformer_ctc.options import DecodingOptions, Options
 from plateau.config import UserError, cli, resolve
+from plateau.data.corpus import TRAIN
 from plateau.data.features import FRAME_SHIFT
 from plateau.data.loading import BatchLoader
-from plateau.data.tokens import read_lang
+from plateau.data.tokens import Tokenizer, read_lang
 from plateau.decoding.ctc import Hypothesis, greedy_search, one_best, prefix_beam_search
 from plateau.decoding.evaluate import Decoded, evaluate
+from plateau.graphs.ctc import ctc_topology, lexicon_graph
 from plateau.io import write_json
 from plateau.models.ctc import CtcModel
 from plateau.results import make_records
+from plateau.text import normalise
 from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 
 Search = Callable[[Tensor, Tensor], list[Hypothesis]]
 
 
-def searches(options: DecodingOptions) -> dict[str, Search]:
+def unigram(
+    texts: Iterable[str], tokenizer: Tokenizer, lm_scale: float
+) -> dict[tuple[int, ...], float]:
+    """Tokens and scaled log probability of each word of ``texts``."""
+    counts = Counter(word for text in texts for word in normalise(text).split())
+    return {
+        tuple(tokenizer.encode(word)): lm_scale * math.log(count / counts.total())
+        for word, count in counts.items()
+    }
+
+
+def searches(
+    options: DecodingOptions, tokenizer: Tokenizer, train_texts: Iterable[str]
+) -> dict[str, Search]:
     """The methods asked for: from (N, T, V) log_probs and (N,) lengths to N hypotheses."""
-
-    def prefix_beam(log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
-        n_best = prefix_beam_search(log_probs, lengths, beam=options.beam)
-        return [hypotheses[0] for hypotheses in n_best]
-
-    known = {"greedy": greedy_search, "prefix_beam": prefix_beam, "one_best": one_best}
-    return {method: known[method] for method in options.methods}
+    found: dict[str, Search] = {}
+    vocab_size = len(tokenizer.tokens)
+    if "greedy" in options.methods:
+        found["greedy"] = greedy_search
+    if "prefix_beam" in options.methods:
+        found["prefix_beam"] = lambda log_probs, lengths: [
+            n_best[0] for n_best in prefix_beam_search(log_probs, lengths, beam=options.beam)
+        ]
+    if "one_best" in options.methods:
+        topology = ctc_topology(vocab_size)
+        found["one_best"] = partial(one_best, graph=topology, search_beam=1.0)
+    if "lexicon" in options.methods:
+        words = unigram(train_texts, tokenizer, options.lm_scale)
+        graph = lexicon_graph(words, vocab_size)
+        found["lexicon"] = partial(one_best, graph=graph, search_beam=options.search_beam)
+    return found
 
 
 @torch.no_grad()
@@ -47,9 +74,11 @@ def main(exp_dir: Path) -> None:
     state = checkpoint.load(experiment.final_model)
     # What the model is comes from the run; how to decode may change afterwards.
     options = resolve(Options, state["options"])
-    methods = searches(experiment.options(Options).decoding)
+    decoding = experiment.options(Options).decoding
     corpus = corpus_of(options)
     tokenizer = read_lang(lang_dir(options))
+    texts = (supervision.text for supervision in corpus.supervisions(TRAIN))
+    methods = searches(decoding, tokenizer, texts)
     if not corpus.test_sets():
         raise UserError(f"{corpus.root}: no set to decode; put one in {corpus.root}/test")
 

@@ -12,16 +12,30 @@ class DecodingOptions:
     """How to decode.
 
     Args:
-        methods: any of greedy, prefix_beam and one_best (k2, on the CTC topology)
+        methods: any of
+
+            - greedy: the likeliest label of each frame
+            - prefix_beam: the likeliest token sequence over all its alignments
+            - one_best: the best path through the CTC topology, by k2
+            - lexicon: the same, through words of the training transcripts only, by k2; a word that
+              was not in training cannot be heard
+
         beam: prefixes that prefix beam search keeps
+        lm_scale: weight of the words' log probabilities (unigram of the training transcripts) with
+            the lexicon, 0 or more
+        search_beam: states that lie further than this below the best (nats) are dropped with the
+            lexicon
     """
 
-    methods: tuple[Literal["greedy", "prefix_beam", "one_best"], ...] = (
+    methods: tuple[Literal["greedy", "prefix_beam", "one_best", "lexicon"], ...] = (
         "greedy",
         "prefix_beam",
         "one_best",
+        "lexicon",
     )
     beam: int = 8
+    lm_scale: float = 0.3
+    search_beam: float = 20.0
 
 
 @dataclass(frozen=True)

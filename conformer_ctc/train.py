@@ -1,7 +1,7 @@
 """Stage 5: train an encoder with CTC.
 
 `python conformer_ctc/train.py exp/<corpus>/conformer_ctc/<exp>` trains what its config.yaml says;
-`torchrun --nproc_per_node N conformer_ctc/train.py …` does so on N GPUs.
+with `python utils/torchrun.py --standalone --nproc_per_node N` in place of `python`, on N GPUs.
 """
 
 import dataclasses

@@ -12,20 +12,17 @@ from pathlib import Path
 
 import torch
 from lhotse import CutSet
+from torch import nn
 
 from plateau.config import UserError, cli
 from plateau.data.corpus import TRAIN, Corpus
-from plateau.data.features import load_statistics
+from plateau.data.features import FeatureOptions, load_statistics
 from plateau.data.loading import load_batch
 from plateau.data.tokens import UNKNOWN, Tokenizer, read_lang
-from plateau.training.experiment import (
-    Experiment,
-    ExperimentOptions,
-    corpus_of,
-    lang_dir,
-    options_class,
-)
-from plateau.training.trainer import Loss
+from plateau.training.checkpoint import set_seed
+from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
+from plateau.training.selection import long_enough
+from plateau.training.trainer import LossFunction
 
 FASTEST_SPEECH = 40.0  # characters per second; the fastest speakers reach about 25
 
@@ -38,7 +35,9 @@ def check_transcripts(set_name: str, cuts: CutSet, tokenizer: Tokenizer) -> list
         notes.append(f"{set_name}: {len(empty)} transcripts are empty, e.g. of {empty[0]}")
     unknown = tokenizer.tokens.index(UNKNOWN)
     counts = Counter(
-        token == unknown for cut in cuts for token in tokenizer.encode(cut.supervisions[0].text)
+        token == unknown
+        for cut in cuts
+        for token in tokenizer.encode(cut.supervisions[0].text or "")
     )
     if counts[True]:
         share = counts[True] / counts.total()
@@ -77,32 +76,44 @@ def check_statistics(corpus: Corpus) -> None:
         )
 
 
-def check_recipe(
-    options: ExperimentOptions, recipe: str, cuts: CutSet, vocab_size: int
+def check_model(
+    model: nn.Module,
+    loss_function: LossFunction,
+    cuts: CutSet,
+    features: FeatureOptions,
+    vocab_size: int,
 ) -> list[str]:
-    """The untrained model on a few utterances: no leaks between them, and a loss as by chance.
+    """A model on a few utterances: no leaks between them, and untrained a loss as by chance.
+
+    The parameters are changed.
 
     Raises:
         UserError: an utterance's loss depends on the others in its batch, or is not finite.
     """
-    model, loss_function = import_module(f"{recipe}.train").build(options)
     model.eval()
 
-    def loss_of(cuts: CutSet) -> Loss:
-        with torch.no_grad():
-            return loss_function(model, load_batch(cuts, options.features))
+    @torch.no_grad()
+    def loss_of(cuts: CutSet) -> tuple[float, int]:
+        loss = loss_function(model, load_batch(cuts, features))
+        if not loss.total.isfinite():
+            raise UserError(f"an untrained model's loss is {loss.total} on {[c.id for c in cuts]}")
+        return loss.total.item(), loss.frames
 
-    together, frames = loss_of(cuts).total.item(), loss_of(cuts).frames
-    alone = sum(loss_of(CutSet.from_cuts([cut])).total.item() for cut in cuts)
-    if not math.isfinite(together):
-        raise UserError(f"the untrained model's loss is {together} on {[c.id for c in cuts]}")
-    if not math.isclose(alone, together, rel_tol=1e-3):
+    untrained, frames = loss_of(cuts)
+    # The output layer may begin with zeros, as that of `CtcModel`: then nothing leaks as long as
+    # nothing is learnt.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    together, _ = loss_of(cuts)
+    alone = sum(loss_of(CutSet.from_cuts([cut]))[0] for cut in cuts)
+    if not math.isclose(alone, together, rel_tol=1e-4):
         raise UserError(
             f"the loss of {[c.id for c in cuts]} is {alone:.4f} when each is a batch alone and "
             f"{together:.4f} in one batch; look for a wrong dimension or a missing padding mask"
         )
     # A label sequence has many alignments, so less than log V a frame is as it should be.
-    per_frame, chance = together / frames, math.log(vocab_size)
+    per_frame, chance = untrained / frames, math.log(vocab_size)
     if per_frame > 3 * chance:
         return [f"the untrained loss is {per_frame:.1f} nats a frame; by chance {chance:.1f}"]
     return []
@@ -125,9 +136,14 @@ def main(recipe: str, exp_dir: Path) -> None:
         cuts = corpus.cuts(set_name).to_eager()
         notes += check_transcripts(set_name, cuts, tokenizer)
         notes += check_overlap(set_name, cuts, train)
-    by_duration = sorted(train, key=lambda cut: cut.duration)
-    few = [by_duration[len(by_duration) * i // 4] for i in (1, 2, 3)]
-    notes += check_recipe(options, recipe, CutSet.from_cuts(few), len(tokenizer.tokens))
+    set_seed(options.training.seed)
+    model, loss_function = import_module(f"{recipe}.train").build(options)
+    left_out = exp_dir / "log" / f"left_out_{TRAIN}.txt"
+    usable = long_enough(train, tokenizer, model.output_lengths, left_out)
+    by_duration = sorted(usable, key=lambda cut: cut.duration)
+    few = {cut.id: cut for cut in (by_duration[len(by_duration) * i // 4] for i in (1, 2, 3))}
+    few = CutSet.from_cuts(few.values())
+    notes += check_model(model, loss_function, few, options.features, len(tokenizer.tokens))
     for note in notes:
         print(f"note: {note}")
     print(f"checked {len(train)} training utterances and {recipe}: ready to train")

@@ -17,6 +17,8 @@ def main(exp_dir: Path) -> None:
     records = [r for path in sorted(exp_dir.glob("*/metrics.json")) for r in read_json(path)]
     if not records:
         raise UserError(f"{exp_dir}: nothing is decoded yet; run ./run.sh --stage 6")
+    if not (exp_dir / "log" / "epochs.jsonl").exists():
+        raise UserError(f"{exp_dir}: nothing is trained yet; run ./run.sh --stage 5")
     epochs = (exp_dir / "log" / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
     seconds = json.loads(epochs[-1])["train_seconds"]
     records += make_records("train", exp_dir.parent.name, train_seconds=seconds)

@@ -73,7 +73,7 @@ def resolve(cls: type[T], values: dict[str, Any], overrides: Sequence[str] = ())
     Raises:
         UserError: an unknown field, or a value of the wrong type.
     """
-    parser = _Parser(exit_on_error=False)
+    parser = _Parser(exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(cls)
     for override in overrides:
         if "=" not in override:

@@ -2,7 +2,7 @@
 # Sourced: turns `--name value` on the command line into `name=value`, for names that are set.
 #
 # `--some-name x` sets $some_name, which must have a default before. A variable whose default is
-# `false` is a switch and takes no value. `--help` prints the comment at the head of the script.
+# `false` is a switch, set to `true`, and takes no value. `--help` prints the comment at the head of the script.
 # What comes after `--` stays in "$@".
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
         echo "${0##*/}: unknown option $1; ./${0##*/} --help lists them" >&2
         exit 2
       fi
-      if [ "${!_name}" = false ]; then
+      if [ "${!_name}" = false ] || [ "${!_name}" = true ]; then
         printf -v "$_name" true
         shift
       elif [ $# -lt 2 ] || [ "$2" = -- ]; then

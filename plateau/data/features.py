@@ -95,22 +95,40 @@ def make_cuts(
 def compute_features(
     cuts: CutSet, options: FeatureOptions, archive: Path, num_workers: int = 1
 ) -> CutSet:
-    """Compute and store the features of ``cuts``, in batches of ten minutes.
+    """Compute and store the features of ``cuts``.
 
     Args:
         cuts: what to compute
         options: see `FeatureOptions`
         archive: path of the file to write, without suffix; what is there is overwritten
         num_workers: processes that read audio
+
+    Raises:
+        UserError: not everything could be stored.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
-    return cuts.compute_and_store_features_batch(
-        make_extractor(options),
+    extractor = make_extractor(options)
+    if isinstance(extractor, lhotse.Fbank):
+        # One by one: in a batch it pads with zeros where Kaldi mirrors, and the last frames of all
+        # utterances but the longest come out wrong.
+        archive.with_name(f"{archive.name}.lca").unlink(missing_ok=True)
+        return cuts.compute_and_store_features(
+            extractor, archive, storage_type=LilcomChunkyWriter
+        ).to_eager()
+    stored = cuts.compute_and_store_features_batch(
+        extractor,
         storage_path=archive,
         num_workers=num_workers,
         storage_type=LilcomChunkyWriter,
         overwrite=True,
     )
+    # It stores in a thread whose errors nobody hears.
+    if len(stored) < len(cuts):
+        raise UserError(
+            f"{archive}: {len(cuts) - len(stored)} of {len(cuts)} utterances could not be stored; "
+            "is the disk full?"
+        )
+    return stored
 
 
 def save_statistics(cuts: CutSet, options: FeatureOptions, path: Path) -> None:

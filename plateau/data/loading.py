@@ -27,7 +27,8 @@ class LoadingOptions:
     """How cuts become batches.
 
     Args:
-        max_duration: seconds of audio per batch, padding included; reduce it if memory runs out
+        max_duration: seconds of audio per batch, padding included; reduce it if memory runs out.
+            Lhotse may go over it by the last utterance of a batch where that is the longest
         num_buckets: utterances of similar duration go together; more buckets pad less
         num_workers: processes that load ahead; 0 loads in the training process itself
     """
@@ -93,6 +94,9 @@ class BatchLoader:
             sampler=_Skipping(self._sampler, skip),
             batch_size=None,
             num_workers=self._num_workers,
+            # Of its own: a loader draws a seed for its workers from the global generator, and so
+            # a resumed epoch would go on with other random numbers than one that was not killed.
+            generator=torch.Generator(),
         )
         return iter(loader)
 
@@ -117,7 +121,8 @@ class _BatchDataset(K2SpeechRecognitionDataset):
 
     def __init__(self, options: FeatureOptions):
         strategy = (
-            OnTheFlyFeatures(make_extractor(options))
+            # One by one: see `compute_features`.
+            OnTheFlyFeatures(make_extractor(options), use_batch_extract=False)
             if options.on_the_fly
             else PrecomputedFeatures()
         )

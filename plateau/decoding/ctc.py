@@ -8,9 +8,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import k2
 
 BLANK = 0
 
@@ -33,19 +37,27 @@ def greedy_search(log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
     return [_hypothesis(frames.argmax(1), frames) for frames in _utterances(log_probs, lengths)]
 
 
-def one_best(log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
-    """The best path through the CTC topology, found by k2; score: of that path.
+def one_best(
+    log_probs: Tensor, lengths: Tensor, graph: "k2.Fsa", search_beam: float = 20.0
+) -> list[Hypothesis]:
+    """The best path through a decoding graph, found by k2; score: of that path without the graph.
 
-    The same as `greedy_search`, by way of a graph. Needs k2.
+    Args:
+        log_probs: (N, T, V).
+        lengths: (N,).
+        graph: of `plateau.graphs.ctc`: with `ctc_topology` this is `greedy_search` by way of a
+            graph; with `lexicon_graph` only known words are heard.
+        search_beam: states further than this below a frame's best are dropped, in nats. In
+            `ctc_topology` any label can follow any other, so that 1 loses nothing.
+
+    Returns:
+        N hypotheses; empty, with the score -inf, where no path of the graph is left.
     """
-    from plateau.graphs.ctc import best_paths, ctc_topology
+    from plateau.graphs.ctc import best_paths
 
-    topology = ctc_topology(log_probs.shape[2], log_probs.device)
-    # In this graph any label can follow any other, so the best path to a frame is the beginning of
-    # the best path: a narrow beam loses nothing.
-    paths = best_paths(log_probs, lengths, topology, search_beam=1.0)
+    paths = best_paths(log_probs, lengths, graph, search_beam)
     return [
-        _hypothesis(path, frames)
+        _hypothesis(path, frames) if path else Hypothesis((), (), -math.inf)
         for path, frames in zip(paths, _utterances(log_probs, lengths), strict=True)
     ]
 

@@ -1,11 +1,15 @@
 """An encoder with a CTC output layer."""
 
+import math
+
 import torch
 from torch import nn
 
 from plateau.models.encoder import EncoderOptions, build_encoder
 from plateau.models.normalise import GlobalNorm
 from plateau.models.subsampling import Lengths
+
+INITIAL_BLANK = 0.8  # probability of blank before training, about
 
 
 class CtcModel(nn.Module):
@@ -22,12 +26,12 @@ class CtcModel(nn.Module):
         self.norm = GlobalNorm(num_features)
         self.encoder = build_encoder(num_features, encoder)
         self.output = nn.Linear(self.encoder.output_dim, vocab_size)
-        # All labels start equally likely. Blank then wins the first steps, as it is in the most
-        # alignments (Zeyer et al. 2021, arXiv:2105.14849), and the tokens grow out of it. Started at
-        # random, a small vocabulary may end with a token in the place of blank: then two equal
-        # words in a row become one.
-        nn.init.zeros_(self.output.weight)
+        # Blank starts as likely as it becomes anyway in the first steps of CTC, where it is in the
+        # most alignments (Zeyer et al. 2021, arXiv:2105.14849). Started at random, a model of few
+        # labels may end with a token in blank's place, and then two equal words become one.
         nn.init.zeros_(self.output.bias)
+        with torch.no_grad():
+            self.output.bias[0] = math.log(INITIAL_BLANK / (1 - INITIAL_BLANK) * (vocab_size - 1))
 
     def output_lengths(self, lengths: Lengths) -> Lengths:
         """Frames of the log-probabilities, of an int or a tensor of ints."""

@@ -33,7 +33,8 @@ class Dropout(nn.Module):
         dropped = min(round(256 * self.p), 255)  # of 256 byte values
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         bytes_ = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        return x * ((bytes_ >= dropped).to(x.dtype) * (256 / (256 - dropped)))
+        mask = torch.ge(bytes_, dropped, out=torch.empty(x.shape, dtype=x.dtype))
+        return x * mask.mul_(256 / (256 - dropped))
 
     def extra_repr(self) -> str:
         """``p`` in the printed module."""

@@ -89,7 +89,10 @@ def environment() -> dict[str, str]:
         "--dirty",
         "--abbrev=12",
     ]
-    described = subprocess.run(git, capture_output=True, text=True, check=False)
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:  # a machine without git
+        commit = ""
     versions = {}
     for package in ("torch", "k2", "lhotse", "kaldifeat", "numpy"):
         try:
@@ -97,7 +100,7 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[package] = "absent"
     return {
-        "commit": described.stdout.strip() or "unknown",
+        "commit": commit or "unknown",
         "python": sys.version.split()[0],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",

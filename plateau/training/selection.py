@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lhotse import CutSet
+from lhotse.utils import compute_num_frames
 from tqdm import tqdm
 
 from plateau.config import UserError
@@ -14,7 +15,9 @@ from plateau.io import write_text
 
 def num_frames(cut: object) -> int:
     """Feature frames of a cut, stored or still to be computed (every `FRAME_SHIFT`)."""
-    return cut.num_frames if cut.has_features else round(cut.duration / FRAME_SHIFT)
+    if cut.has_features:
+        return cut.num_frames
+    return compute_num_frames(cut.duration, FRAME_SHIFT, cut.sampling_rate)
 
 
 def long_enough(
@@ -48,7 +51,7 @@ def long_enough(
         )
     if not kept:
         raise UserError(
-            "every utterance is too short for its tokens; lower the encoder's subsampling, or "
-            "take longer tokens (tokens.kind, tokens.vocab_size)"
+            f"every utterance is too short for its tokens (see {list_path}); lower the encoder's "
+            "subsampling, or take longer tokens (tokens.kind, tokens.vocab_size)"
         )
     return CutSet.from_cuts(kept)

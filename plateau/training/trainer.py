@@ -34,6 +34,8 @@ class SpecAugmentOptions:
 
     Args:
         p: share of the utterances that are masked; 0 turns it off
+        after_epochs: epochs without masks at the beginning; with masks CTC says nothing but blank
+            for longer
         time_warp_factor: largest shift in frames; 0 turns warping off
         num_feature_masks: bands of mel bins to mask
         features_mask_size: widest band, in mel bins
@@ -43,6 +45,7 @@ class SpecAugmentOptions:
     """
 
     p: float = 0.9
+    after_epochs: int = 0
     time_warp_factor: int = 80
     num_feature_masks: int = 2
     features_mask_size: int = 27
@@ -176,6 +179,9 @@ class Trainer:
             self.tensorboard = SummaryWriter(str(self.exp_dir / "tensorboard"), purge_step=purge)
         while self.progress.epoch < self.options.epochs:
             self._run_epoch()
+        # DistributedDataParallel goes before `Workers.close` ends its group: a group that dies with
+        # it waits for gloo's threads and has the lock (GIL) that these wait for.
+        self.wrapped = self.model
         if self.workers.is_main:
             last = range(self.options.epochs + 1)[-self.options.average_last :]
             paths = [self._epoch_path(epoch) for epoch in last if epoch > 0]
@@ -224,8 +230,9 @@ class Trainer:
             self._leave_out(batch, total)
             return
 
-        progress.step += 1
-        rate = learning_rate(self.options.schedule, progress.step, position / self.options.epochs)
+        rate = learning_rate(
+            self.options.schedule, progress.step + 1, position / self.options.epochs
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -241,6 +248,7 @@ class Trainer:
             self._leave_out(batch, norm.item())
             return
 
+        progress.step += 1
         self.sums.update(loss=total, tokens=tokens, frames=frames)
         self.sums.update(dict(zip(loss.counts, counts, strict=True)))
         if self.tensorboard is not None and progress.step % 10 == 0:
@@ -300,7 +308,8 @@ class Trainer:
         return self.options.precision != "fp32" and self.workers.device.type == "cuda"
 
     def _augment(self, batch: Batch) -> Batch:
-        if self.options.spec_augment.p == 0:
+        mask = self.options.spec_augment
+        if mask.p == 0 or self.progress.epoch < mask.after_epochs:
             return batch
         # In this process and not in a loading worker: its random state is in the checkpoint.
         number = torch.arange(len(batch.lengths))

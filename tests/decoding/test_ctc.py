@@ -1,4 +1,5 @@
 import itertools
+import math
 import subprocess
 import sys
 from collections import defaultdict
@@ -84,12 +85,60 @@ def test_silence_and_no_frames_give_no_tokens(search):
 @pytest.mark.parametrize("seed", range(5))
 def test_one_best_is_greedy(seed):
     pytest.importorskip("k2")
+    from plateau.graphs.ctc import ctc_topology
+
     log_probs = scores(n=4, t=40, v=12, seed=seed).float()
     lengths = torch.tensor([31, 40, 5, 22])
     greedy = greedy_search(log_probs, lengths)
-    best = one_best(log_probs, lengths)
+    best = one_best(log_probs, lengths, ctc_topology(12), search_beam=1.0)
     assert [(h.tokens, h.frames) for h in best] == [(h.tokens, h.frames) for h in greedy]
     assert [h.score for h in best] == pytest.approx([h.score for h in greedy], abs=1e-9)
+
+
+def weight_of(tokens, words):
+    """The best total weight of words that spell ``tokens``; None if there are none."""
+    if not tokens:
+        return 0.0
+    totals = []
+    for word, weight in words.items():
+        if tokens[: len(word)] == word:
+            rest = weight_of(tokens[len(word) :], words)
+            if rest is not None:
+                totals.append(weight + rest)
+    return max(totals, default=None)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_best_with_a_lexicon_is_the_best_path_of_known_words(seed):
+    pytest.importorskip("k2")
+    from plateau.graphs.ctc import lexicon_graph
+
+    words = {(1,): -0.5, (2, 3): -0.1, (2, 2): -2.0, (1, 2, 3): -0.3}
+    log_probs = scores(n=3, t=6, v=4, seed=seed)
+    lengths = torch.tensor([6, 4, 5])
+    best = one_best(log_probs, lengths, lexicon_graph(words, 4), search_beam=1e3)
+    for frames, length, found in zip(log_probs, lengths, best, strict=True):
+        frames = frames[:length]
+        paths = {}
+        for path in itertools.product(range(4), repeat=len(frames)):
+            weight = weight_of(collapse(path), words)
+            if weight is not None:
+                acoustic = sum(float(frames[t, label]) for t, label in enumerate(path))
+                paths[path] = (acoustic + weight, acoustic)
+        path = max(paths, key=paths.get)
+        assert found.tokens == collapse(path)
+        assert found.frames == peaks(path, frames)
+        assert found.score == pytest.approx(paths[path][1], abs=1e-5)
+
+
+def test_nothing_is_heard_where_no_word_fits():
+    pytest.importorskip("k2")
+    from plateau.graphs.ctc import lexicon_graph
+
+    log_probs = torch.full((1, 2, 3), -1e30)
+    log_probs[..., 1] = 0  # "1" in both frames, which is no word
+    (found,) = one_best(log_probs, torch.tensor([2]), lexicon_graph({(2, 1): 0.0}, 3))
+    assert found == Hypothesis((), (), -math.inf)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -179,7 +228,7 @@ def test_greedy_and_prefix_search_do_without_k2():
         "import torch; from plateau.decoding.ctc import *\n"
         "x = torch.zeros(1, 2, 3).log_softmax(-1); n = torch.tensor([2])\n"
         "greedy_search(x, n); prefix_beam_search(x, n)\n"
-        "try: one_best(x, n)\n"
+        "try: one_best(x, n, None)\n"
         "except ImportError: print('no k2')\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -1,0 +1,244 @@
+import importlib.util
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lhotse import CutSet
+
+from plateau.config import UserError
+from plateau.data import features
+from plateau.data.features import (
+    FeatureOptions,
+    compute_features,
+    load_statistics,
+    make_cuts,
+    make_extractor,
+    save_statistics,
+)
+from plateau.data.kaldi import Utterance, write_data_dir
+from plateau.data.loading import load_batch
+from plateau.data.manifests import to_manifests
+
+OPTIONS = FeatureOptions(sampling_rate=8000, num_mel_bins=23, backend="lhotse")
+LILCOM = 2**-6  # the largest error of Lhotse's lossy storage, whose steps are 2**-5
+
+needs_kaldifeat = pytest.mark.skipif(
+    importlib.util.find_spec("kaldifeat") is None, reason="kaldifeat is not installed"
+)
+
+
+@pytest.fixture
+def two_lengths(tmp_path, tone) -> CutSet:
+    """Utterances of 0.5, 0.777 and 1.003 s as wholes, at 8 kHz."""
+    seconds = {"u-1": 0.5, "u-2": 0.777, "u-3": 1.003}
+    utterances = [Utterance(i, "u", "x", tone(f"{i}.wav", s)) for i, s in seconds.items()]
+    write_data_dir(tmp_path / "set", utterances)
+    return make_cuts(*to_manifests(tmp_path / "set"), OPTIONS)
+
+
+@needs_kaldifeat
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_kaldifeat_and_lhotse_agree(tmp_path, tone, rate):
+    samples, _ = soundfile.read(tone("x.wav", 1.003, rate), dtype="float32")
+    extractors = [
+        make_extractor(FeatureOptions(sampling_rate=rate, backend=backend))
+        for backend in ("kaldifeat", "lhotse")
+    ]
+    kaldifeat, own = (np.asarray(e.extract(samples, rate)) for e in extractors)
+    assert kaldifeat.shape == own.shape == (100, 80)
+    np.testing.assert_allclose(kaldifeat, own, atol=1e-3)
+    assert {e.name for e in extractors} == {"kaldifeat-fbank", "kaldi-fbank"}
+
+
+@needs_kaldifeat
+def test_auto_takes_kaldifeat_where_it_is():
+    assert make_extractor(FeatureOptions()).name == "kaldifeat-fbank"
+
+
+def test_without_kaldifeat(monkeypatch):
+    monkeypatch.setattr(features.importlib.util, "find_spec", lambda name: None)
+    assert make_extractor(FeatureOptions()).name == "kaldi-fbank"
+    with pytest.raises(UserError, match="kaldifeat is not installed"):
+        make_extractor(FeatureOptions(backend="kaldifeat"))
+
+
+def test_an_utterance_is_a_cut_of_its_name(segmented):
+    """Segments of one recording, too; times are those of the fixture."""
+    cuts = make_cuts(*to_manifests(segmented), OPTIONS)
+    assert [(c.id, c.recording_id, c.start, c.duration) for c in cuts] == [
+        ("ann-1", "rec1", 0.125, 0.875),
+        ("ann-2", "rec1", 1.0, 1.0),
+        ("bob-1", "rec2", 0.5, 1.25),
+    ]
+    assert [[s.id for s in c.supervisions] for c in cuts] == [["ann-1"], ["ann-2"], ["bob-1"]]
+    assert [c.supervisions[0].text for c in cuts] == ["hello world", "again", "tɔ́ŋ"]
+    audio, _ = soundfile.read(cuts["ann-1"].recording.sources[0].source, dtype="float32")
+    np.testing.assert_array_equal(cuts["ann-1"].load_audio()[0], audio[1000:8000])
+
+
+def test_segments_that_overlap_are_cuts_of_their_own(tmp_path, tone):
+    audio = tone("x.wav", 2.0)
+    utterances = [
+        Utterance("u-1", "u", "a", audio, "rec", 0.0, 1.5),
+        Utterance("u-2", "u", "b", audio, "rec", 1.0, 2.0),
+    ]
+    write_data_dir(tmp_path / "set", utterances)
+    cuts = make_cuts(*to_manifests(tmp_path / "set"), OPTIONS)
+    assert [(c.id, c.start, c.duration) for c in cuts] == [("u-1", 0.0, 1.5), ("u-2", 1.0, 1.0)]
+    assert [[s.text for s in c.supervisions] for c in cuts] == [["a"], ["b"]]
+
+
+def test_of_a_stereo_recording_the_first_channel_counts(tmp_path, tone):
+    audio = tone("x.wav", channels=2)
+    write_data_dir(tmp_path / "set", [Utterance("u-1", "u", "a", audio)])
+    cuts = make_cuts(*to_manifests(tmp_path / "set"), OPTIONS)
+    assert [c.id for c in cuts] == ["u-1"]
+    samples, _ = soundfile.read(audio, dtype="float32")
+    np.testing.assert_array_equal(cuts["u-1"].load_audio()[0], samples[:, 0])
+
+
+def test_recordings_of_other_rates_are_resampled(tmp_path):
+    """A tone of 440 Hz stays one: it lies in the same mel bin at either rate."""
+    for rate in (8000, 16000, 22050):
+        samples = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+        soundfile.write(tmp_path / f"{rate}.wav", samples, rate)
+    utterances = [
+        Utterance(f"u-{rate}", "u", "x", str(tmp_path / f"{rate}.wav"))
+        for rate in (8000, 16000, 22050)
+    ]
+    write_data_dir(tmp_path / "set", utterances)
+    cuts = make_cuts(*to_manifests(tmp_path / "set"), OPTIONS)
+    assert {cut.sampling_rate for cut in cuts} == {8000}
+    assert {cut.num_samples for cut in cuts} == {8000}
+    cuts = compute_features(cuts, OPTIONS, tmp_path / "fbank")
+    loudest = [int(cut.load_features().mean(axis=0).argmax()) for cut in cuts]
+    assert len(set(loudest)) == 1
+    assert {cut.num_frames for cut in cuts} == {100}
+
+
+def test_speed_perturbation_adds_copies(two_lengths, tmp_path):
+    options = FeatureOptions(8000, 23, "lhotse", perturb_speed=(0.9, 1.1))
+    manifests = to_manifests(tmp_path / "set")
+    assert [c.id for c in make_cuts(*manifests, options)] == ["u-1", "u-2", "u-3"]
+    cuts = make_cuts(*manifests, options, perturb=True)
+    names = ["u-1", "u-2", "u-3"]
+    names += [f"{name}_sp{speed}" for speed in (0.9, 1.1) for name in names]
+    assert [c.id for c in cuts] == names
+    originals = {c.id: c for c in two_lengths}
+    for cut in cuts[3:]:
+        name, speed = cut.id.split("_sp")
+        assert cut.num_samples == pytest.approx(originals[name].num_samples / float(speed), abs=1)
+        assert cut.supervisions[0].duration == cut.duration
+        assert cut.supervisions[0].text == "x"
+        assert cut.load_audio().shape == (1, cut.num_samples)
+    cuts = compute_features(cuts, options, tmp_path / "fbank")
+    for cut in cuts:
+        assert cut.load_features().shape == (round(cut.duration * 100), 23)
+
+
+def test_speed_perturbation_shifts_the_pitch(tmp_path):
+    """Played faster by 1.1, a tone of 1000 Hz is one of 1100 Hz."""
+    samples = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000)
+    soundfile.write(tmp_path / "x.wav", samples, 8000)
+    write_data_dir(tmp_path / "set", [Utterance("u-1", "u", "x", str(tmp_path / "x.wav"))])
+    options = FeatureOptions(8000, 23, "lhotse", perturb_speed=(1.1,))
+    cuts = make_cuts(*to_manifests(tmp_path / "set"), options, perturb=True)
+    audio = cuts["u-1_sp1.1"].load_audio()[0]
+    peak = np.abs(np.fft.rfft(audio * np.hanning(len(audio)))).argmax() * 8000 / len(audio)
+    assert peak == pytest.approx(1100, abs=2)
+
+
+def test_statistics_are_those_of_all_frames(two_lengths, tmp_path):
+    cuts = compute_features(two_lengths, OPTIONS, tmp_path / "fbank")
+    save_statistics(cuts, OPTIONS, tmp_path / "statistics.json")
+    mean, std = load_statistics(tmp_path / "statistics.json")
+    frames = np.concatenate([cut.load_features() for cut in cuts]).astype(np.float64)
+    assert frames.shape == (50 + 78 + 100, 23)
+    np.testing.assert_allclose(mean, frames.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(std, frames.std(axis=0), rtol=1e-4)
+    assert mean.dtype == torch.float32
+
+
+@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+def test_on_the_fly_equals_stored(two_lengths, tmp_path, backend):
+    stored = FeatureOptions(8000, 23, backend)
+    on_the_fly = FeatureOptions(8000, 23, backend, on_the_fly=True)
+    with_features = compute_features(two_lengths, stored, tmp_path / "fbank")
+    first = load_batch(with_features, stored)
+    second = load_batch(two_lengths, on_the_fly)
+    assert first.ids == second.ids == ["u-3", "u-2", "u-1"]  # longest first
+    assert first.lengths.tolist() == second.lengths.tolist() == [100, 78, 50]
+    assert first.features.shape == second.features.shape == (3, 100, 23)
+    for one, other, length in zip(first.features, second.features, first.lengths, strict=True):
+        np.testing.assert_allclose(one[:length], other[:length], atol=LILCOM)
+    for options, cuts in ((stored, with_features), (on_the_fly, two_lengths)):
+        save_statistics(cuts, options, tmp_path / f"{options.on_the_fly}.json")
+    first = load_statistics(tmp_path / "False.json")
+    for one, other in zip(first, load_statistics(tmp_path / "True.json"), strict=True):
+        np.testing.assert_allclose(one, other, atol=LILCOM)
+
+
+@pytest.mark.parametrize("on_the_fly", [False, True])
+@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+def test_features_do_not_depend_on_the_batch(two_lengths, tmp_path, backend, on_the_fly):
+    options = FeatureOptions(8000, 23, backend, on_the_fly=on_the_fly)
+    extractor = make_extractor(options)
+    cuts = two_lengths
+    if not on_the_fly:
+        cuts = compute_features(cuts, options, tmp_path / "fbank")
+    batch = load_batch(cuts, options)
+    for name, features_, length in zip(batch.ids, batch.features, batch.lengths, strict=True):
+        alone = np.asarray(extractor.extract(two_lengths[name].load_audio(), 8000))
+        np.testing.assert_allclose(features_[:length], alone, atol=1e-4 if on_the_fly else LILCOM)
+
+
+@needs_kaldifeat
+def test_features_that_could_not_be_stored_are_missed(two_lengths, tmp_path, monkeypatch):
+    write = features.LilcomChunkyWriter.write
+
+    def full_disk(self, key, value):
+        if key == "u-2":
+            raise OSError("No space left on device")
+        return write(self, key, value)
+
+    monkeypatch.setattr(features.LilcomChunkyWriter, "write", full_disk)
+    options = FeatureOptions(8000, 23, "kaldifeat")
+    with pytest.raises(UserError, match="of 3 utterances could not be stored"):
+        compute_features(two_lengths, options, tmp_path / "fbank")
+
+
+def test_lengths_agree_with_features_for_any_duration(tmp_path, tone):
+    """Stored and on the fly, of wholes and segments, perturbed and resampled."""
+    random = np.random.default_rng(0)
+    audio = tone("x.wav", 3.0, 22050)
+    utterances = []
+    for i in range(12):
+        start, seconds = random.uniform(0, 1), random.uniform(0.05, 1.9)
+        utterances.append(Utterance(f"u-{i:02}", "u", "x", audio, "rec", start, start + seconds))
+    write_data_dir(tmp_path / "set", utterances)
+    options = FeatureOptions(8000, 23, "lhotse", perturb_speed=(0.9, 1.1))
+    cuts = make_cuts(*to_manifests(tmp_path / "set"), options, perturb=True)
+    stored = load_batch(compute_features(cuts, options, tmp_path / "fbank"), options)
+    computed = load_batch(cuts, FeatureOptions(8000, 23, "lhotse", on_the_fly=True))
+    for batch in (stored, computed):
+        assert batch.lengths.max() == batch.features.shape[1]
+    assert dict(zip(stored.ids, stored.lengths.tolist(), strict=True)) == dict(
+        zip(computed.ids, computed.lengths.tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+def test_features_are_computed_again_in_place(two_lengths, tmp_path, backend):
+    """What a killed run left in the archive does not matter; that of another set stays."""
+    options = FeatureOptions(8000, 23, backend)
+    other = compute_features(two_lengths, options, tmp_path / "fbank" / "test")
+    first = compute_features(two_lengths, options, tmp_path / "fbank" / "test.b")
+    expected = [cut.load_features() for cut in first]
+    archive = tmp_path / "fbank" / "test.b.lca"
+    archive.write_bytes(archive.read_bytes()[:100] + b"torn")
+    again = compute_features(two_lengths, options, tmp_path / "fbank" / "test.b")
+    for cuts in (again, other):
+        for cut, features_ in zip(cuts, expected, strict=True):
+            np.testing.assert_array_equal(cut.load_features(), features_)
+    assert {path.name for path in archive.parent.iterdir()} == {"test.lca", "test.b.lca"}

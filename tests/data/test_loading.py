@@ -1,0 +1,172 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lhotse import CutSet
+
+from plateau.data.features import FeatureOptions, make_cuts
+from plateau.data.kaldi import Utterance, write_data_dir
+from plateau.data.loading import Batch, BatchLoader, LoadingOptions
+from plateau.data.manifests import to_manifests
+
+FEATURES = FeatureOptions(8000, 20, "lhotse", on_the_fly=True)
+OPTIONS = LoadingOptions(max_duration=1.5, num_buckets=4, num_workers=0)
+COUNT = 25
+
+
+@pytest.fixture(scope="module")
+def cuts(tmp_path_factory) -> CutSet:
+    """25 segments of one recording, of 0.1 to 0.9 s."""
+    directory = tmp_path_factory.mktemp("cuts")
+    random = np.random.default_rng(0)
+    soundfile.write(directory / "x.wav", random.uniform(-0.5, 0.5, 8000 * 15), 8000)
+    utterances, start = [], 0.0
+    for i in range(COUNT):
+        end = start + random.uniform(0.1, 0.9)
+        audio = str(directory / "x.wav")
+        utterances.append(Utterance(f"u-{i:02}", "u", f"text {i}", audio, "rec", start, end))
+        start = end
+    write_data_dir(directory / "set", utterances)
+    return make_cuts(*to_manifests(directory / "set"), FEATURES)
+
+
+def ids(batches) -> list[list[str]]:
+    return [batch.ids for batch in batches]
+
+
+def names(cuts: CutSet) -> list[str]:
+    return sorted(cut.id for cut in cuts)
+
+
+def flat(batches: list[list[str]]) -> list[str]:
+    return sorted(name for batch in batches for name in batch)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("max_duration", [0.5, 1.5, 1000])
+def test_an_epoch_has_each_utterance_once(cuts, shuffle, max_duration):
+    options = dataclasses.replace(OPTIONS, max_duration=max_duration)
+    loader = BatchLoader(cuts, options, FEATURES, shuffle=shuffle)
+    for epoch in (0, 1, 5):
+        assert flat(ids(loader.batches(epoch))) == names(cuts)
+
+
+def test_the_order_depends_on_seed_and_epoch_only(cuts):
+    def order(seed, epoch, before=()):
+        loader = BatchLoader(cuts, OPTIONS, FEATURES, shuffle=True, seed=seed)
+        for other, count in before:  # epochs that were gone through, or begun
+            for _, _ in zip(range(count), loader.batches(other), strict=False):
+                pass
+        torch.manual_seed(len(before))
+        return ids(loader.batches(epoch))
+
+    expected = order(1, 2)
+    assert order(1, 2, before=[(0, 99), (1, 99)]) == expected
+    assert order(1, 2, before=[(2, 3)]) == expected
+    assert order(1, 2, before=[(2, 99), (7, 1), (2, 1)]) == expected
+    assert order(1, 3) != expected
+    assert order(2, 2) != expected
+
+
+def test_without_shuffle_every_epoch_is_the_same(cuts):
+    loader = BatchLoader(cuts, OPTIONS, FEATURES)
+    assert ids(loader.batches(0)) == ids(loader.batches(1)) == ids(loader.batches())
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_skipped_batches_are_exactly_the_first(cuts, num_workers):
+    options = dataclasses.replace(OPTIONS, num_workers=num_workers)
+    whole = ids(BatchLoader(cuts, OPTIONS, FEATURES, shuffle=True, seed=4).batches(1))
+    assert len(whole) > 5
+    for skip in (1, 4, len(whole) - 1, len(whole), len(whole) + 3):
+        loader = BatchLoader(cuts, options, FEATURES, shuffle=True, seed=4)
+        assert ids(loader.batches(1, skip=skip)) == whole[skip:]
+
+
+@pytest.mark.parametrize("max_duration", [1.5, 3.0])
+def test_batches_are_within_max_duration_with_padding(cuts, max_duration):
+    options = dataclasses.replace(OPTIONS, max_duration=max_duration)
+    for shuffle in (True, False):
+        for batch in BatchLoader(cuts, options, FEATURES, shuffle=shuffle).batches():
+            durations = [cuts[name].duration for name in batch.ids]
+            assert durations == sorted(durations, reverse=True)
+            assert batch.seconds == pytest.approx(sum(durations))
+            if len(durations) > 1:  # the longest may be one too much, see LoadingOptions
+                assert len(durations) * durations[1] <= max_duration
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_tiny_sets(cuts, count, num_workers):
+    few = cuts.subset(first=count)
+    options = dataclasses.replace(OPTIONS, max_duration=100, num_workers=num_workers)
+    for shuffle in (True, False):
+        loader = BatchLoader(few, options, FEATURES, shuffle=shuffle)
+        assert loader.total_seconds == pytest.approx(sum(cut.duration for cut in few))
+        for epoch in (0, 1):
+            assert flat(ids(loader.batches(epoch))) == names(few)
+
+
+def test_a_set_that_is_read_from_a_file_as_it_goes(cuts, tmp_path):
+    cuts.to_file(tmp_path / "cuts.jsonl.gz")
+    lazy = CutSet.from_file(tmp_path / "cuts.jsonl.gz")
+    loader = BatchLoader(lazy, OPTIONS, FEATURES, shuffle=True, seed=3)
+    expected = BatchLoader(cuts, OPTIONS, FEATURES, shuffle=True, seed=3)
+    assert loader.total_seconds == pytest.approx(expected.total_seconds)
+    assert ids(loader.batches(1)) == ids(expected.batches(1))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_worker_processes_give_the_same(cuts, num_workers):
+    def load(num_workers: int) -> list[Batch]:
+        options = dataclasses.replace(OPTIONS, num_workers=num_workers)
+        return list(BatchLoader(cuts, options, FEATURES, shuffle=True).batches(3))
+
+    for batch, other in zip(load(0), load(num_workers), strict=True):
+        assert (batch.ids, batch.texts) == (other.ids, other.texts)
+        assert batch.seconds == other.seconds
+        assert torch.equal(batch.lengths, other.lengths)
+        assert torch.equal(batch.features, other.features)
+
+
+def test_a_batch_has_what_it_says(cuts):
+    options = dataclasses.replace(OPTIONS, max_duration=100)
+    batch = max(BatchLoader(cuts, options, FEATURES).batches(), key=lambda batch: len(batch.ids))
+    assert len(batch.ids) > 4
+    assert batch.texts == [f"text {int(name[2:])}" for name in batch.ids]
+    assert batch.features.dtype == torch.float32
+    assert batch.lengths.dtype == torch.int64
+    assert batch.features.shape == (len(batch.ids), int(batch.lengths.max()), 20)
+
+
+def test_the_global_random_state_is_left_alone(cuts):
+    """A resumed epoch makes another iterator, and goes on with the same random numbers."""
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    for num_workers in (0, 1):
+        options = dataclasses.replace(OPTIONS, num_workers=num_workers)
+        list(BatchLoader(cuts, options, FEATURES, shuffle=True).batches())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_an_epoch(cuts, world_size):
+    loaders = [
+        BatchLoader(cuts, OPTIONS, FEATURES, shuffle=True, seed=1, rank=r, world_size=world_size)
+        for r in range(world_size)
+    ]
+    parts = [ids(loader.batches(2)) for loader in loaders]
+    assert len({len(part) for part in parts}) == 1  # or they would wait for each other for ever
+    assert flat([batch for part in parts for batch in part]) == names(cuts)
+
+
+def test_more_processes_than_utterances(cuts):
+    """Lhotse then gives an utterance twice, so that no process is without one."""
+    few = cuts.subset(first=2)
+    parts = [
+        ids(BatchLoader(few, OPTIONS, FEATURES, rank=rank, world_size=3).batches())
+        for rank in range(3)
+    ]
+    assert [len(part) for part in parts] == [1, 1, 1]

@@ -1,0 +1,278 @@
+"""run.sh with stubs in place of its Python scripts: which stages are done again, and why."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Each call is a line in ./log. A script fails if it is $FAIL. Options are of the form section.x=v.
+PYTHON = r"""#!/usr/bin/env bash
+set -eu
+script=$1
+echo "$*" >>log
+if [ "$script" = "${FAIL:-}" ]; then echo "$script: broken" >&2; exit 1; fi
+if [ "$script" = utils/torchrun.py ]; then script=$5; shift 4; fi
+case $script in
+  local/configure.py)
+    while [ "$1" != -- ]; do
+      if [ "$1" = --exp-dir ]; then exp_dir=$2; fi
+      shift
+    done
+    for section in data_dir corpus features tokens encoder training decoding; do
+      echo "$section:"
+      for option; do
+        case $option in $section.*) echo "  $option" ;; esac
+      done
+    done >"$exp_dir/config.yaml"
+    echo lang_bpe
+    ;;
+  egs/*/prepare.py)
+    for set in train dev test; do
+      mkdir -p "$2/$set"
+      grep corpus "$4" >"$2/$set/text"
+      echo "audio of $set" >"$2/$set/wav.scp"
+    done
+    ;;
+  local/make_manifests.py) mkdir -p "$2/manifests"; touch "$2/manifests/recordings" ;;
+  local/compute_fbank.py) mkdir -p "$2/fbank"; touch "$2/fbank/features" "$2/manifests/cuts" ;;
+  local/make_tokens.py) mkdir -p "$2/lang_bpe" ;;
+  */train.py) mkdir -p "$2/tensorboard"; echo "$(wc -l <log)" >"$2/checkpoints/averaged.pt" ;;
+  */decode.py)
+    mkdir -p "$2/decode_dev_greedy"
+    cp "$2/checkpoints/averaged.pt" "$2/decode_dev_greedy"
+    ;;
+  local/results.py) echo "the table"; touch "$2/results.json" ;;
+esac
+"""
+
+
+class Clone:
+    """The shell half of a clone, with a corpus `toy`."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        (root / "utils").mkdir(parents=True)
+        (root / "bin").mkdir()
+        (root / "egs" / "toy").mkdir(parents=True)
+        (root / "egs" / "toy" / "prepare.py").touch()
+        for name in ("run.sh", "cmd.sh", "utils/stages.sh", "utils/parse_options.sh"):
+            shutil.copy(ROOT / name, root / name)
+        (root / "path.sh").write_text(f'export PATH="{root}/bin:$PATH"\n')
+        (root / "bin" / "python").write_text(PYTHON)
+        (root / "bin" / "python").chmod(0o755)
+        self.exp_dir = root / "exp" / "toy" / "conformer_ctc" / "x"
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [self.root / "run.sh", "--corpus", "toy", *arguments],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            cwd=self.root.parent,
+        )
+
+    def did(self, *arguments: str, **environment: str) -> list[str]:
+        """The scripts that a run starts, without configure and results, which it always does."""
+        (self.root / "log").unlink(missing_ok=True)
+        done = self.run("--exp", "x", *arguments, **environment)
+        assert done.returncode == 0, done.stderr
+        calls = (self.root / "log").read_text().splitlines()
+        names = [Path(call.split()[0]).stem for call in calls]
+        assert (names[0], names[-1]) == ("configure", "results")
+        return names[1:-1]
+
+
+@pytest.fixture
+def clone(tmp_path) -> Clone:
+    return Clone(tmp_path / "clone")
+
+
+DATA = ["validate_data_dir", "make_manifests"]
+TRAIN = ["check", "train", "decode"]
+ALL = ["prepare", *DATA, "compute_fbank", "make_tokens", *TRAIN]
+
+
+def test_everything_is_done_once_and_the_table_comes_last(clone):
+    done = clone.run("--exp", "x")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "the table"
+    assert clone.did() == []
+    assert clone.did("--force") == ALL
+
+
+@pytest.mark.parametrize(
+    ("override", "again"),
+    [
+        ("corpus.hours=2", ALL),
+        ("features.num_mel_bins=40", ["compute_fbank", *TRAIN]),
+        ("tokens.kind=char", ["make_tokens", *TRAIN]),
+        ("encoder.kind=blstm", TRAIN),
+        ("training.epochs=3", TRAIN),
+        ("decoding.beam=3", ["decode"]),
+    ],
+)
+def test_what_depends_on_a_changed_option_is_done_again(clone, override, again):
+    assert clone.did() == ALL
+    assert clone.did("--", override) == again
+    assert clone.did("--", override) == []
+
+
+@pytest.mark.parametrize(
+    ("deleted", "again"),
+    [
+        ("data/toy", ALL[:5]),
+        ("data/toy/manifests", [*DATA, "compute_fbank"]),
+        ("data/toy/fbank", ["compute_fbank"]),
+        ("data/toy/lang_bpe", ["make_tokens"]),
+        ("exp/toy/conformer_ctc/x/checkpoints", ["train"]),
+    ],
+)
+def test_deleted_outputs_are_made_again(clone, deleted, again):
+    clone.did()
+    shutil.rmtree(clone.root / deleted)
+    assert clone.did() == again
+    assert (clone.root / "data/toy/manifests/cuts").exists()
+    assert clone.did() == []
+
+
+def test_other_transcripts_are_trained_again(clone):
+    clone.did()
+    with (clone.root / "data/toy/train/text").open("a") as file:
+        file.write("another line\n")
+    assert clone.did() == ALL[1:]
+
+
+def test_a_new_test_set_is_decoded_without_training_again(clone):
+    clone.did()
+    shutil.copytree(clone.root / "data/toy/test", clone.root / "data/toy/test_other")
+    assert clone.did() == [*DATA, "compute_fbank", "make_tokens", "decode"]
+
+
+def test_a_renamed_set_is_another_set(clone):
+    clone.did()
+    (clone.root / "data/toy/test").rename(clone.root / "data/toy/test_clean")
+    assert clone.did()[:3] == [*DATA, "compute_fbank"]
+
+
+def test_results_of_other_options_are_set_aside_with_their_model(clone):
+    clone.did()
+    model = (clone.exp_dir / "checkpoints" / "averaged.pt").read_text()
+    (clone.exp_dir / "decode_dev_one_best").mkdir()
+    clone.did("--", "training.epochs=3")
+    kept = clone.exp_dir / "before-1"
+    assert (kept / "checkpoints" / "averaged.pt").read_text() == model
+    assert (kept / "decode_dev_greedy" / "averaged.pt").read_text() == model
+    assert (kept / "decode_dev_one_best").exists()
+    assert (kept / "results.json").exists()
+    assert (kept / "tensorboard").exists()
+    # A method that is no longer asked for must not get into the new table.
+    assert not (clone.exp_dir / "decode_dev_one_best").exists()
+    assert (clone.exp_dir / "decode_dev_greedy" / "averaged.pt").read_text() != model
+
+
+def test_a_training_that_died_goes_on_with_its_checkpoints(clone):
+    assert clone.run("--exp", "x", FAIL="conformer_ctc/train.py").returncode == 1
+    (clone.exp_dir / "checkpoints" / "last.pt").write_text("half way")
+    assert clone.did() == ["train", "decode"]
+    assert (clone.exp_dir / "checkpoints" / "last.pt").read_text() == "half way"
+    assert not (clone.exp_dir / "before-1").exists()
+
+
+def test_checkpoints_of_other_options_are_not_gone_on_with(clone):
+    assert clone.run("--exp", "x", FAIL="conformer_ctc/train.py").returncode == 1
+    (clone.exp_dir / "checkpoints" / "last.pt").write_text("half way")
+    assert clone.did("--", "training.epochs=3") == TRAIN
+    assert not (clone.exp_dir / "checkpoints" / "last.pt").exists()
+    assert (clone.exp_dir / "before-1" / "checkpoints" / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "local/configure.py",
+        "egs/toy/prepare.py",
+        "local/validate_data_dir.py",
+        "local/make_manifests.py",
+        "local/compute_fbank.py",
+        "local/make_tokens.py",
+        "local/check.py",
+        "conformer_ctc/train.py",
+        "conformer_ctc/decode.py",
+        "local/results.py",
+    ],
+)
+def test_a_script_that_fails_ends_the_job_and_is_done_again(clone, script):
+    done = clone.run("--exp", "x", FAIL=script)
+    assert done.returncode == 1
+    assert done.stderr == f"{script}: broken\n"
+    assert (clone.root / "log").read_text().splitlines()[-1].startswith(script)
+    name = Path(script).stem
+    if name not in ("configure", "results"):
+        start = ALL.index("validate_data_dir" if name == "make_manifests" else name)
+        assert clone.did() == ALL[start:]
+
+
+def test_stages_can_be_chosen(clone):
+    clone.did()
+    (clone.root / "log").unlink()
+    done = clone.run("--exp", "x", "--stage", "2", "--stop-stage", "3", "--force")
+    assert done.returncode == 0
+    calls = (clone.root / "log").read_text().splitlines()
+    assert [Path(call.split()[0]).stem for call in calls] == [
+        "configure",
+        "compute_fbank",
+        "make_tokens",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stage", "five"], "run.sh: --stage 'five' is not a number"),
+        (["--stop-stage", ""], "run.sh: --stop-stage '' is not a number"),
+        (["--num-gpus", "-1"], "run.sh: --num-gpus '-1' is not a number"),
+        (["--corpus", "mine"], "neither egs/mine nor your data directory data/mine/train"),
+    ],
+)
+def test_mistakes_are_one_line(clone, arguments, message):
+    done = clone.run(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (clone.root / "exp").exists()
+
+
+def test_experiments_are_named_by_what_makes_them_different(clone):
+    clone.run()
+    clone.run("--", "training.epochs=3", "corpus.x=a/b c")
+    names = {path.name for path in (clone.root / "exp/toy/conformer_ctc").iterdir()}
+    assert names == {"default", "default,training.epochs=3,corpus.x=a_b_c"}
+
+
+def test_several_gpus_are_several_processes(clone):
+    clone.did("--num-gpus", "2")
+    calls = (clone.root / "log").read_text()
+    train = "conformer_ctc/train.py exp/toy/conformer_ctc/x"
+    assert f"utils/torchrun.py --standalone --nproc_per_node 2 {train}\n" in calls
+
+
+def test_paths_are_those_of_who_calls(clone):
+    """The tests call it from the folder above the clone."""
+    clone.run("--exp", "x", "--corpus-dir", "waves", "--config", "my.yaml")
+    calls = (clone.root / "log").read_text()
+    assert f"--corpus-dir {clone.root.parent}/waves\n" in calls
+    assert f"--config {clone.root.parent}/my.yaml --keep" in calls
+    # Later runs need not say again where the corpus is.
+    assert clone.did("--force")
+    assert f"--corpus-dir {clone.root.parent}/waves\n" in (clone.root / "log").read_text()
+
+
+def test_pipes_are_allowed_only_on_demand(clone):
+    clone.did()
+    assert "--allow-pipes" not in (clone.root / "log").read_text()
+    clone.did("--allow-pipes", "--force")
+    assert (clone.root / "log").read_text().count("--allow-pipes") == 2
