@@ -1,0 +1,203 @@
+"""Stages 1 to 8 on tones, by the scripts' own command lines; what they leave keeps the contracts.
+
+DESIGN's contracts: Kaldi directories, Lhotse manifests, token folder, experiment directory.
+"""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import kaldialign
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner
+from lhotse import CutSet
+from lhotse.bin.modes import cli as lhotse_cli
+
+from conformer_ctc.options import DecodingOptions
+from plateau.data.kaldi import Utterance, write_data_dir
+from plateau.training import checkpoint
+from tests.training.toy import RATE, speak
+
+ROOT = Path(__file__).parents[2]
+EXP_DIR = Path("exp/toy/conformer_ctc/x")
+METHODS = DecodingOptions().methods
+SETS = {"train": 40, "dev": 4, "test": 6}
+OVERRIDES = [
+    f"features.sampling_rate={RATE}",
+    "features.num_mel_bins=20",
+    "features.perturb_speed=[0.9]",
+    "tokens.kind=char",
+    "encoder.conformer.dim=32",
+    "encoder.conformer.num_layers=1",
+    "encoder.conformer.feedforward_dim=32",
+    "encoder.conformer.dropout=0",
+    "loading.max_duration=6",
+    "training.epochs=8",
+    "training.average_last=2",
+    "training.spec_augment.p=0",
+    "training.schedule.peak=1e-2",
+    "training.schedule.warmup_steps=10",
+]
+
+
+def run(script: str, *arguments: str) -> None:
+    """As `python script arguments`, without another process that imports torch."""
+    argv = sys.argv
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    except SystemExit as exit:
+        assert not exit.code, f"{script}: {exit.code}"
+    finally:
+        sys.argv = argv
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """The folder of a finished job."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    patch = pytest.MonkeyPatch()
+    patch.chdir(tmp_path_factory.mktemp("job"))
+    random = np.random.default_rng(0)
+    for set_name, count in SETS.items():
+        Path("audio", set_name).mkdir(parents=True)
+        utterances = []
+        for i in range(count):
+            letters = random.choice(list("abc"), size=random.integers(2, 6))
+            audio = f"audio/{set_name}/{i}.wav"
+            soundfile.write(audio, speak("".join(letters), random), RATE)
+            # Two or three letters are a word.
+            words = re.findall(".{2,3}", "".join(letters) + letters[0])
+            utterances.append(Utterance(f"{set_name}-{i:02}", set_name, " ".join(words), audio))
+        write_data_dir(Path("data/toy", set_name), utterances)
+    names = ["--corpus", "toy", "--recipe", "conformer_ctc", "--exp-dir", str(EXP_DIR)]
+    Path("default.yaml").touch()
+    run("local/configure.py", *names, "--config", "default.yaml", "--", *OVERRIDES)
+    run("local/validate_data_dir.py", *(f"data/toy/{set_name}" for set_name in SETS))
+    run("local/make_manifests.py", "data/toy")
+    run("local/compute_fbank.py", "data/toy", str(EXP_DIR / "config.yaml"), "--nj", "1")
+    run("local/make_tokens.py", "data/toy", str(EXP_DIR / "config.yaml"))
+    run("local/check.py", "conformer_ctc", str(EXP_DIR))
+    run("conformer_ctc/train.py", str(EXP_DIR))
+    run("conformer_ctc/decode.py", str(EXP_DIR))
+    run("local/results.py", str(EXP_DIR))
+    yield Path.cwd()
+    patch.undo()
+    torch.set_num_threads(threads)
+
+
+def trn(path: Path) -> dict[str, list[str]]:
+    """Words by utterance."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words, name = re.fullmatch(r"(.*) ?\((\S+)\)", line).groups()
+        found[name] = words.split()
+    return found
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_manifests_are_readable_by_lhotses_own_program(job):
+    for set_name, count in SETS.items():
+        path = job / f"data/toy/manifests/toy_cuts_{set_name}.jsonl.gz"
+        described = CliRunner().invoke(lhotse_cli, ["cut", "describe", str(path)])
+        assert described.exit_code == 0, described.output
+        count = 2 * count if set_name == "train" else count  # a copy at another speed
+        assert re.search(rf"Cuts count: *│ *{count} ", described.output), described.output
+        cuts = CutSet.from_file(path)
+        assert all(cut.load_features().shape == (cut.num_frames, 20) for cut in cuts)
+        for kind in ("recordings", "supervisions"):
+            assert (job / f"data/toy/manifests/toy_{kind}_{set_name}.jsonl.gz").exists()
+
+
+def test_tokens_are_in_icefalls_form(job):
+    lines = (job / "data/toy/lang_char/tokens.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split() for line in lines]
+    assert [int(number) for _, number in pairs] == list(range(len(lines)))
+    assert pairs[0] == ["<blk>", "0"]
+    assert {token for token, _ in pairs} == {"<blk>", "<unk>", "▁", "a", "b", "c"}
+    assert (job / "data/toy/lang_char/bpe.model").exists()
+
+
+def test_the_experiment_has_what_the_contract_says(job):
+    exp_dir = job / EXP_DIR
+    checkpoints = {path.name for path in (exp_dir / "checkpoints").iterdir()}
+    assert checkpoints == {"epoch-7.pt", "epoch-8.pt", "last.pt", "averaged.pt"}
+    state = checkpoint.load(exp_dir / "checkpoints/averaged.pt")
+    assert state["options"]["data_dir"] == "data/toy"
+    assert any((exp_dir / "tensorboard").iterdir())
+    epochs = (exp_dir / "log/epochs.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["dev_loss"] for line in epochs]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("set_name", ["dev", "test"])
+def test_scores_are_those_of_the_transcripts(job, set_name, method):
+    decode_dir = job / EXP_DIR / f"decode_{set_name}_{method}"
+    references, hypotheses = trn(decode_dir / "ref.trn"), trn(decode_dir / "hyp.trn")
+    text = (job / f"data/toy/{set_name}/text").read_text().splitlines()
+    assert references == {line.split()[0]: line.split()[1:] for line in text}
+    assert references.keys() == hypotheses.keys()
+    errors = sum(
+        kaldialign.edit_distance(references[name], hypotheses[name])["total"] for name in references
+    )
+    wer = 100 * errors / sum(map(len, references.values()))
+    records = json.loads((job / EXP_DIR / "results.json").read_text())
+    found = {
+        r["metric"]: r["value"] for r in records if (r["set"], r["method"]) == (set_name, method)
+    }
+    assert found.keys() == {"wer", "cer", "rtf"}
+    assert found["wer"] == pytest.approx(wer, abs=1e-3)
+    assert (decode_dir / "wer.txt").read_text().startswith(f"%WER {wer:.2f} [ {errors} /")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_ctm_spells_the_hypotheses_within_the_utterances(job, method):
+    decode_dir = job / EXP_DIR / f"decode_test_{method}"
+    hypotheses = trn(decode_dir / "hyp.trn")
+    durations = {
+        cut.id: cut.duration
+        for cut in CutSet.from_file(job / "data/toy/manifests/toy_cuts_test.jsonl.gz")
+    }
+    spelt = {name: "" for name in hypotheses}
+    previous = ("", 0.0)
+    for line in (decode_dir / "hyp.ctm").read_text(encoding="utf-8").splitlines():
+        name, channel, start, duration, token = line.split()
+        assert channel == "1"
+        assert float(duration) == 0.04  # a frame after subsampling by 4
+        assert (name, float(start)) > previous
+        assert float(start) <= durations[name]
+        previous = (name, float(start))
+        spelt[name] += token
+    assert {name: word.replace("▁", " ").split() for name, word in spelt.items()} == hypotheses
+    assert any(hypotheses.values())
+
+
+def test_results_json_is_a_list_of_records(job):
+    records = json.loads((job / EXP_DIR / "results.json").read_text())
+    assert all(set(r) == {"set", "method", "metric", "value"} for r in records)
+    expected = {(s, m, f) for s in ("dev", "test") for m in METHODS for f in ("wer", "cer", "rtf")}
+    expected.add(("train", "conformer_ctc", "train_seconds"))
+    assert {(r["set"], r["method"], r["metric"]) for r in records} == expected
+
+
+def test_decoding_takes_the_model_from_the_run_and_its_own_options_from_the_config(job):
+    """Another encoder in config.yaml does not matter any more; other methods do."""
+    config = job / EXP_DIR / "config.yaml"
+    before = config.read_text()
+    before_greedy = (job / EXP_DIR / "decode_dev_greedy" / "hyp.trn").read_bytes()
+    config.write_text(
+        before.replace("num_layers: 1", "num_layers: 2").replace("beam: 8", "beam: 2")
+    )
+    run("conformer_ctc/decode.py", str(EXP_DIR))
+    assert (job / EXP_DIR / "decode_dev_greedy" / "hyp.trn").read_bytes() == before_greedy
+    config.write_text(before)

@@ -1,0 +1,261 @@
+"""Each check is provoked by the mistake that it is there for."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import conformer_ctc.train as recipe
+from conformer_ctc.options import Options
+from plateau import config
+from plateau.config import UserError
+from plateau.data.kaldi import Utterance, write_data_dir
+from plateau.training.trainer import Loss
+from tests.training.toy import RATE, speak
+
+OVERRIDES = [
+    "data_dir=data/toy",
+    f"features.sampling_rate={RATE}",
+    "features.num_mel_bins=20",
+    "features.backend=lhotse",
+    "tokens.kind=word",
+    "encoder.conformer.dim=16",
+    "encoder.conformer.num_layers=1",
+    "encoder.conformer.num_heads=2",
+    "encoder.conformer.feedforward_dim=16",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Job:
+    """Stages 1 to 4 of a corpus of tones, in the current folder."""
+
+    exp_dir = Path("exp/x")
+
+    def __init__(self, load_script):
+        self.scripts = {
+            name: load_script(name)
+            for name in ("make_manifests", "compute_fbank", "make_tokens", "check")
+        }
+
+    def write(self, set_name: str, texts: dict[str, str], silent: bool = False) -> None:
+        """A data directory; words are letters, and each letter of ``abc`` is a tone."""
+        random = np.random.default_rng(0)
+        audio_dir = Path("audio", set_name)
+        audio_dir.mkdir(parents=True, exist_ok=True)
+        utterances = []
+        for name, text in texts.items():
+            samples = speak([c for c in text if c in "abc"] or "ab", random)
+            audio = audio_dir / f"{name}.wav"
+            soundfile.write(audio, np.zeros_like(samples) if silent else samples, RATE)
+            utterances.append(Utterance(name, "spk", text, str(audio)))
+        write_data_dir(Path("data/toy", set_name), utterances)
+
+    def prepare(self, *overrides: str) -> None:
+        options = config.resolve(Options, {}, [*OVERRIDES, *overrides])
+        config.save(options, self.exp_dir / "config.yaml")
+        self.scripts["make_manifests"].main(Path("data/toy"))
+        self.scripts["compute_fbank"].main(Path("data/toy"), self.exp_dir / "config.yaml")
+        self.scripts["make_tokens"].main(Path("data/toy"), self.exp_dir / "config.yaml")
+
+    def check(self) -> None:
+        self.scripts["check"].main("conformer_ctc", self.exp_dir)
+
+
+TRAIN = {
+    f"spk-{i}": text for i, text in enumerate(["a b c", "a", "b c b", "c", "a c b a c", "b a"])
+}
+
+
+@pytest.fixture
+def job(load_script, tmp_path, monkeypatch) -> Job:
+    monkeypatch.chdir(tmp_path)
+    job = Job(load_script)
+    job.write("train", TRAIN)
+    job.write("test", {"spk-t0": "b a c", "spk-t1": "c a"})
+    return job
+
+
+def notes(capsys) -> list[str]:
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+
+
+def test_a_good_corpus_gets_no_notes(job, capsys):
+    job.prepare()
+    capsys.readouterr()
+    job.check()
+    assert capsys.readouterr().out.splitlines() == [
+        "checked 6 training utterances and conformer_ctc: ready to train"
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_small_training_sets(job, capsys, count):
+    job.write("train", dict(list(TRAIN.items())[:count]))
+    shutil.rmtree("data/toy/test")
+    job.prepare()
+    job.check()
+    assert notes(capsys) == []
+
+
+def test_an_utterance_of_the_test_set_is_in_training_too(job, capsys):
+    job.write("test", {"spk-3": "c", "spk-4": "a b", "spk-t1": "c a"})
+    job.prepare()
+    job.check()
+    assert notes(capsys) == ["note: test: 2 utterances are in train too, e.g. spk-3"]
+
+
+def test_empty_transcripts(job, capsys):
+    job.write("train", TRAIN | {"spk-8": "", "spk-9": ""})
+    job.prepare()
+    job.check()
+    assert notes(capsys) == ["note: train: 2 transcripts are empty, e.g. of spk-8"]
+
+
+def test_unknown_tokens(job, capsys):
+    job.write("test", {"spk-t0": "b a d", "spk-t1": "c"})
+    job.prepare()
+    job.check()
+    assert notes(capsys) == ["note: test: 25.00% of the tokens are <unk>; see tokens.kind"]
+
+
+def test_transcripts_too_long_to_have_been_said(job, capsys):
+    job.write("test", {"spk-t0": "a", "spk-t1": "a " + "x" * 20})
+    job.prepare()
+    job.check()
+    fast = [note for note in notes(capsys) if "characters per second" in note]
+    assert len(fast) == 1
+    assert "test: 1 utterances have over 40 characters per second, e.g. spk-t1" in fast[0]
+
+
+def test_silence_is_an_error(job):
+    job.write("train", TRAIN, silent=True)
+    job.prepare()
+    with pytest.raises(UserError, match="are constant or not finite; is the audio silent"):
+        job.check()
+
+
+def test_utterances_too_short_for_their_tokens_are_told_and_left_out(job, capsys):
+    """All but the longest quarter; the model's loss on them would be infinite."""
+    too_long = {name: " ".join("abc" * 9) for name in ("spk-6", "spk-7", "spk-8", "spk-9")}
+    job.write("train", {**TRAIN, **too_long})
+    for name in too_long:  # a tenth of a second of audio
+        samples, _ = soundfile.read(f"audio/train/{name}.wav")
+        soundfile.write(f"audio/train/{name}.wav", samples[: RATE // 2], RATE)
+    job.prepare()
+    job.check()
+    out = capsys.readouterr().out
+    assert "left out 4 of 10 utterances, too short for their tokens: spk-6 needs" in out
+    assert "ready to train" in out
+
+
+@pytest.mark.parametrize("kind", ["conformer", "blstm"])
+def test_a_model_that_does_not_leak_passes(job, kind):
+    job.prepare(f"encoder.kind={kind}", "encoder.blstm.dim=16", "encoder.blstm.num_layers=1")
+    job.check()
+
+
+def leaky(monkeypatch, wrap) -> None:
+    """Let the recipe build its model with a mistake put in by ``wrap``."""
+    build = recipe.build
+
+    def build_leaky(options):
+        model, loss_function = build(options)
+        wrap(model)
+        return model, loss_function
+
+    monkeypatch.setattr(recipe, "build", build_leaky)
+
+
+def normalise_over_batch(model):
+    """A norm over the wrong dimension."""
+    norm = model.encoder.blocks[0].norm
+    norm.forward = lambda x: (x - x.mean(dim=(0, 1))) / (x.std(dim=(0, 1)) + 1e-5)
+
+
+def attend_to_other_utterances(model):
+    """Neighbours in the batch are mixed."""
+    attention = model.encoder.blocks[0].attention
+    forward = attention.forward
+    attention.forward = lambda x, *rest: forward(x, *rest) + 0.1 * forward(x.roll(1, 0), *rest)
+
+
+def forget_padding_in_attention(model):
+    attention = model.encoder.blocks[0].attention
+    forward = attention.forward
+    attention.forward = lambda x, positions, mask: forward(x, positions, torch.zeros_like(mask))
+
+
+def forget_padding_in_convolution(model):
+    convolution = model.encoder.blocks[0].convolution
+    forward = convolution.forward
+    convolution.forward = lambda x, mask: forward(x, torch.zeros_like(mask))
+
+
+def forget_padding_in_subsampling(model):
+    """Padding is read as if it belonged to the utterance."""
+    subsampling = model.encoder.subsampling
+    forward = subsampling.forward
+
+    def unmasked(features, lengths):
+        full = torch.full_like(lengths, features.shape[1])
+        return forward(features, full)[0], subsampling.output_lengths(lengths)
+
+    subsampling.forward = unmasked
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        normalise_over_batch,
+        attend_to_other_utterances,
+        forget_padding_in_attention,
+        forget_padding_in_convolution,
+        forget_padding_in_subsampling,
+    ],
+)
+def test_a_model_that_leaks_is_an_error(job, monkeypatch, mistake):
+    job.prepare()
+    leaky(monkeypatch, mistake)
+    with pytest.raises(UserError, match="look for a wrong dimension or a missing padding mask"):
+        job.check()
+
+
+def test_a_loss_that_is_not_finite_is_an_error(job, monkeypatch):
+    job.prepare()
+
+    def poison(model):
+        torch.nn.init.constant_(model.output.bias, float("nan"))
+
+    leaky(monkeypatch, poison)
+    with pytest.raises(UserError, match=r"an untrained model's loss is (nan|inf) on"):
+        job.check()
+
+
+def test_a_loss_far_from_chance_is_noted(job, monkeypatch, capsys):
+    job.prepare()
+    make_loss = recipe.make_loss
+
+    def not_log_probabilities(tokenizer):
+        loss_function = make_loss(tokenizer)
+
+        def hundredfold(model, batch) -> Loss:
+            loss = loss_function(model, batch)
+            return dataclasses.replace(loss, total=100 * loss.total)
+
+        return hundredfold
+
+    monkeypatch.setattr(recipe, "make_loss", not_log_probabilities)
+    job.check()
+    assert any("the untrained loss is" in note for note in notes(capsys))
