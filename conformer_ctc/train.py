@@ -64,6 +64,8 @@ def main(exp_dir: Path) -> None:
     workers = join()
     set_seed(options.training.seed)
     model, loss_function = build(options)
+    if not workers.is_main:  # the same model (torch sees to it), but not the same dropout
+        set_seed(options.training.seed + workers.rank)
 
     loaders = {}
     for set_name in (TRAIN, DEV):

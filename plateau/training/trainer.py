@@ -85,6 +85,11 @@ class TrainingOptions:
     checkpoint_every: int = 50
     max_skipped: int = 10
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "average_last", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -355,7 +360,10 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         self.sums = Counter(state["sums"])
         self.history = state["history"]
-        checkpoint.set_random_state(state["random"])
+        if self.workers.is_main:
+            checkpoint.set_random_state(state["random"])
+        else:  # the state is that of the main process; another one for each of the others
+            checkpoint.set_seed(self.options.seed + self.workers.rank + self.progress.step)
         if self.workers.is_main:
             done = f"{self.progress.epoch} epochs and {self.progress.batch} batches are done"
             tqdm.write(f"going on from {self.checkpoints / 'last.pt'}: {done}")
