@@ -180,6 +180,8 @@ class Trainer:
         if (self.checkpoints / "last.pt").exists():
             self._resume()
         if self.workers.is_main:
+            for half_written in self.checkpoints.glob(".tmp-*"):  # by a run that was killed
+                half_written.unlink()
             purge = self.progress.step or None
             self.tensorboard = SummaryWriter(str(self.exp_dir / "tensorboard"), purge_step=purge)
         while self.progress.epoch < self.options.epochs:
