@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import jsonargparse
@@ -28,30 +28,60 @@ class _Parser(jsonargparse.ArgumentParser):
         raise UserError(" ".join(lines[:3]))
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage; options cannot be abbreviated."""
+
+    def __init__(self, **keywords: Any):
+        super().__init__(allow_abbrev=False, **keywords)
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit status 2."""
+        self.exit(2, f"{self.prog}: {message}; --help shows the options\n")
+
+
 def cli(main: Callable[..., Any], argv: Sequence[str] | None = None) -> None:
     """Run a script's ``main`` from the command line; its signature and docstring are the interface.
 
-    Parameters without default are positional (``list[…]``: one or more), the others are options
-    ``--some-name``, switches where they are bool. Mistakes of the user: see `user_errors`.
+    See `add_arguments`. Mistakes of the user: see `user_errors`.
     """
-    documented = docstring_parser.parse(main.__doc__ or "")
-    parser = argparse.ArgumentParser(description=documented.description)
-    helps = {p.arg_name: (p.description or "").replace("%", "%%") for p in documented.params}
-    for name, annotation in get_type_hints(main).items():
-        if name == "return":
-            continue
-        default = inspect.signature(main).parameters[name].default
-        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-        keywords: dict[str, Any] = {"help": helps.get(name), "type": (kinds or [annotation])[0]}
-        if default is inspect.Parameter.empty:
-            nargs = "+" if get_origin(annotation) is list else None
-            parser.add_argument(name, nargs=nargs, **keywords)
-        elif annotation is bool:
-            parser.add_argument(_flag(name), action="store_true", help=helps.get(name))
-        else:
-            parser.add_argument(_flag(name), default=default, **keywords)
+    parser = Parser(description=docstring_parser.parse(main.__doc__ or "").description)
+    add_arguments(parser, main)
     with user_errors():
         main(**vars(parser.parse_args(argv)))
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser, function: Callable[..., Any], only_given: bool = False
+) -> None:
+    """Give the parser an argument for each parameter of a function, or field of a dataclass.
+
+    Parameters without default are positional (``list[…]``: one or more). The others are options
+    ``--some-name``; switches where they are bool, ``--no-some-name`` if they are on by default;
+    choices where they are ``Literal``.
+
+    Args:
+        only_given: options that the command line does not have are absent from the result.
+    """
+    documented = docstring_parser.parse(function.__doc__ or "").params
+    helps = {p.arg_name: (p.description or "").replace("%", "%%") for p in documented}
+    for name, annotation in get_type_hints(function).items():
+        if name == "return":
+            continue
+        default = inspect.signature(function).parameters[name].default
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        keywords: dict[str, Any] = {"help": helps.get(name)}
+        if default is inspect.Parameter.empty:
+            nargs = "+" if get_origin(annotation) is list else None
+            parser.add_argument(name, nargs=nargs, type=(kinds or [annotation])[0], **keywords)
+            continue
+        keywords["default"] = argparse.SUPPRESS if only_given else default
+        if annotation is bool:
+            action, flag = ("store_false", f"no_{name}") if default else ("store_true", name)
+            parser.add_argument(_flag(flag), dest=name, action=action, **keywords)
+        elif get_origin(annotation) is Literal:
+            parser.add_argument(_flag(name), choices=kinds, **keywords)
+        else:
+            parser.add_argument(_flag(name), type=(kinds or [annotation])[0], **keywords)
 
 
 def _flag(name: str) -> str:

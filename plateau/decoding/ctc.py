@@ -53,7 +53,7 @@ def one_best(
     Returns:
         N hypotheses; empty, with the score -inf, where no path of the graph is left.
     """
-    from plateau.graphs.ctc import best_paths
+    from plateau.graphs.dense import best_paths
 
     paths = best_paths(log_probs, lengths, graph, search_beam)
     return [

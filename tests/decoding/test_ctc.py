@@ -211,7 +211,8 @@ def test_impossible_labels():
 
 def test_frames_of_the_prefix_search_are_those_of_k2():
     pytest.importorskip("k2")
-    from plateau.graphs.ctc import best_paths, ctc_graphs
+    from plateau.graphs.ctc import ctc_graphs
+    from plateau.graphs.dense import best_paths
 
     log_probs = scores(n=4, t=60, v=10, seed=11)
     lengths = torch.tensor([60, 12, 45, 33])
