@@ -56,8 +56,8 @@ def add_arguments(
     """Give the parser an argument for each parameter of a function, or field of a dataclass.
 
     Parameters without default are positional (``list[…]``: one or more). The others are options
-    ``--some-name``; switches where they are bool, ``--no-some-name`` if they are on by default;
-    choices where they are ``Literal``.
+    ``--some-name``; switches, ``--some-name`` and ``--no-some-name``, where they are bool; choices
+    where they are ``Literal``.
 
     Args:
         only_given: options that the command line does not have are absent from the result.
@@ -76,8 +76,8 @@ def add_arguments(
             continue
         keywords["default"] = argparse.SUPPRESS if only_given else default
         if annotation is bool:
-            action, flag = ("store_false", f"no_{name}") if default else ("store_true", name)
-            parser.add_argument(_flag(flag), dest=name, action=action, **keywords)
+            switch = argparse.BooleanOptionalAction
+            parser.add_argument(_flag(name), action=switch, **keywords)
         elif get_origin(annotation) is Literal:
             parser.add_argument(_flag(name), choices=kinds, **keywords)
         else:

@@ -2,7 +2,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -77,3 +77,113 @@ def test_a_user_error_is_a_line_and_a_status(tmp_path: Path):
         assert said in run.stderr
         assert "Traceback" not in run.stderr
         assert "script.py: " in run.stderr
+
+
+def build(
+    inputs: list[Path],
+    kind: Literal["full sum", "best"] = "best",
+    rate: float = 0.5,
+    start: float | None = None,
+    noise_level: int = 0,
+    layer_bias: bool = True,
+    verbose: bool = False,
+) -> None:
+    """Build it.
+
+    Args:
+        inputs: files, 100 % of them.
+        kind: of sum.
+        rate: of learning.
+        start: where to start.
+        noise_level: how loud.
+        layer_bias: layers have none.
+        verbose: say more.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """The same from a dataclass.
+
+    Args:
+        kind: of sum.
+        layer_bias: layers have none.
+    """
+
+    kind: Literal["full sum", "best"] = "best"
+    layer_bias: bool = True
+
+
+def parse(line: list[str], function=build, only_given: bool = False) -> dict[str, Any]:
+    parser = config.Parser(prog="build")
+    config.add_arguments(parser, function, only_given)
+    return vars(parser.parse_args(line))
+
+
+def test_arguments_are_those_of_the_signature():
+    assert parse(["a", "b/c"]) == {
+        "inputs": [Path("a"), Path("b/c")],
+        "kind": "best",
+        "rate": 0.5,
+        "start": None,
+        "noise_level": 0,
+        "layer_bias": True,
+        "verbose": False,
+    }
+    line = "a --kind best --rate 2 --start -1.5 --noise-level 3 --no-layer-bias --verbose"
+    given = parse([*line.split(), "--kind", "full sum"])
+    assert given["kind"] == "full sum"
+    assert (given["rate"], given["start"], given["noise_level"]) == (2.0, -1.5, 3)
+    assert (given["layer_bias"], given["verbose"]) == (False, True)
+    assert parse(["--no-layer-bias"], Built) == {"kind": "best", "layer_bias": False}
+
+
+def test_only_what_is_given():
+    assert parse(["a"], only_given=True) == {"inputs": [Path("a")]}
+    assert parse([], Built, only_given=True) == {}
+    assert parse(["--layer-bias"], Built, only_given=True) == {"layer_bias": True}
+    line = ["a", "--rate", "0.5", "--no-layer-bias"]
+    given = {"inputs": [Path("a")], "rate": 0.5, "layer_bias": False}
+    assert parse(line, only_given=True) == given
+    # With changes of other values, what is not given stays.
+    changes = parse(["--kind", "full sum"], Built, only_given=True)
+    assert dataclasses.replace(Built(layer_bias=False), **changes) == Built("full sum", False)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ([], "inputs"),
+        (["a", "--kind", "sum"], "'full sum', 'best'"),
+        (["a", "--rate", "fast"], "--rate: invalid float value: 'fast'"),
+        (["a", "--rate"], "--rate: expected one argument"),
+        (["a", "--verbos"], "--verbos"),  # no abbreviations
+        (["a", "--nois", "3"], "--nois"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_status_2(line, said, capsys):
+    with pytest.raises(SystemExit) as exited:
+        parse(line)
+    assert exited.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("build: ") and printed.err.count("\n") == 1
+    assert said in printed.err and "--help" in printed.err
+
+
+def test_help_is_the_docstring(capsys):
+    with pytest.raises(SystemExit) as exited:
+        parse(["--help"])
+    assert exited.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for text in ("files, 100 % of them.", "--no-layer-bias layers have none.", "{full sum,best}"):
+        assert text in said
+
+
+def test_user_errors_become_a_line_on_stderr_and_status_1(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/some/where/tool.py"])
+    with pytest.raises(SystemExit) as exited, config.user_errors():
+        raise UserError("a: not there; make it")
+    assert exited.value.code == "tool.py: a: not there; make it"  # which Python prints, status 1
+    with pytest.raises(KeyError), config.user_errors():
+        raise KeyError("not the user's mistake")

@@ -2,8 +2,9 @@
 
 At uniform posteriors every path weighs the same, so the soft alignment of full-sum training is
 C(s, t, T) / C(T), and that share minus 1/V is what gradient descent adds to label s at frame t.
-Zeyer, Schlüter, Ney 2021, "Why does CTC result in peaky behavior?", section 4, counts by matrix
-powers; here it is dynamic programming in Python's integers, and binomials for chains of segments.
+Zeyer, Schlüter, Ney 2021, "Why does CTC result in peaky behavior?" (arXiv 2105.14849), counts by
+matrix powers; here it is dynamic programming in Python's integers, and binomials for chains of
+segments.
 """
 
 from collections import Counter
@@ -20,6 +21,17 @@ def count_paths(fsa: k2.Fsa, num_frames: int) -> int:
     arcs = arcs_of(fsa)
     ways = _forward(arcs, num_frames)[-1]
     return sum(ways[arc.source] for arc in arcs if arc.label == -1)
+
+
+def shortest_path(fsa: k2.Fsa) -> int:
+    """The least T, from 1 on, that some path has. There must be a path with a label."""
+    arcs = arcs_of(fsa)
+    endings = {arc.source for arc in arcs if arc.label == -1}
+    reached, num_frames = {0}, 0
+    while not num_frames or not reached & endings:
+        reached = {arc.target for arc in arcs if arc.label != -1 and arc.source in reached}
+        num_frames += 1
+    return num_frames
 
 
 def count_label(fsa: k2.Fsa, num_frames: int) -> list[Counter[int]]:

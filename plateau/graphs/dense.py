@@ -69,8 +69,8 @@ def soft_alignment(
     """Losses (N,), and how much of each frame falls to each label: γ, (N, T, V).
 
     γ_t(s) = -∂ loss / ∂ scores_t(s): the posterior of label s at frame t given the graph (that of
-    Baum and Welch), or a one for the label of the best path, with `viterbi_loss`. Its rows sum to 1, and to
-    0 beyond an utterance's length. Both results are without gradient.
+    Baum and Welch), or a one for the label of the best path, with `viterbi_loss`. Its rows sum to
+    1, and to 0 beyond an utterance's length. Both results are without gradient.
     """
     leaf = scores.detach().requires_grad_()
     losses = loss(leaf, lengths, graphs)

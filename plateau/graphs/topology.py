@@ -8,11 +8,12 @@ Unlike in `k2.ctc_graph`, blank (or silence) may be any label: the toy experimen
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import k2
+import torch
 
 from plateau.config import UserError
 
@@ -43,7 +44,7 @@ def ctc(words: Words, blank: int) -> list[Segment]:
     """
     labels = _flat(words)
     segments = [Segment(blank, optional=True)]
-    for label, following in zip(labels, [*labels[1:], None], strict=True):
+    for label, following in zip_longest(labels, labels[1:]):
         segments += [Segment(label), Segment(blank, optional=label != following)]
     return segments
 
@@ -144,7 +145,8 @@ def read_fsa(path: Path) -> k2.Fsa:
     the final state, is read too. Lines that are empty or start with ``#`` are skipped.
 
     Raises:
-        UserError: no such file; a line that is neither; no arcs, or no path to a final state.
+        UserError: no such file; a line that is neither; a label -1 that does not lead to a final
+            state as in k2's form; no path of at least one label.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -160,7 +162,10 @@ def read_fsa(path: Path) -> k2.Fsa:
                 raise ValueError
             numbers = [int(field) for field in fields[:3]] if len(fields) > 2 else [int(fields[0])]
             score = float(fields[-1]) if len(fields) in (2, 4) else 0.0
-            if min(numbers[:2]) < 0 or numbers[-1] < -1 or not abs(score) < float("inf"):
+            # k2 has labels of 32 bits, and scores that are float32.
+            if min(numbers[:2]) < 0 or not all(-1 <= label < 2**31 for label in numbers[2:]):
+                raise ValueError
+            if not abs(score) < 1e38:
                 raise ValueError
         except ValueError:
             raise UserError(
@@ -171,20 +176,41 @@ def read_fsa(path: Path) -> k2.Fsa:
             finals[numbers[0]] = score
         else:
             arcs.append(Arc(*numbers, score))
-    end = 1 + max([0, *finals, *(max(arc[:2]) for arc in arcs)])
     # The final state of k2's form is entered by -1 arcs alone: the states before it are final.
-    endings = [arc for arc in arcs if arc.label == -1]
-    for arc in endings:
-        if arc.target not in finals:
+    entered = {arc.target for arc in arcs if arc.label == -1}
+    for arc in arcs:
+        if arc.label == -1 and arc.target not in finals:
             raise UserError(f"{path}: label -1 leads to {arc.target}, which is not a final state")
-    arcs = [arc for arc in arcs if arc.label != -1]
-    arcs += [Arc(arc.source, end, -1, arc.score + finals[arc.target]) for arc in endings]
-    entered = {arc.target for arc in endings}
-    arcs += [Arc(s, end, -1, score) for s, score in finals.items() if s not in entered]
-    fsa = from_arcs(arcs) if arcs else None
-    if fsa is None or fsa.num_arcs == 0:
-        raise UserError(f"{path}: no path leads from state 0 to a final state")
+        if arc.source in entered or (arc.label != -1 and arc.target in entered):
+            raise UserError(
+                f"{path}: label -1 leads to a final state, so the arc '{arc.source} {arc.target} "
+                f"{arc.label}' cannot enter or leave it too"
+            )
+    # k2 makes room for every number up to the largest: states are numbered anew, 0 stays first.
+    states = sorted({0, *finals, *(state for arc in arcs for state in arc[:2])})
+    number_of = {state: i for i, state in enumerate(states)}
+    end = len(states)
+    renumbered = []
+    for source, target, label, score in arcs:
+        if label == -1:
+            renumbered.append(Arc(number_of[source], end, -1, score + finals[target]))
+        else:
+            renumbered.append(Arc(number_of[source], number_of[target], label, score))
+    renumbered += [Arc(number_of[s], end, -1, finals[s]) for s in finals if s not in entered]
+    fsa = from_arcs(renumbered) if finals else None
+    if fsa is None or all(arc.label == -1 for arc in arcs_of(fsa)):
+        raise UserError(f"{path}: no path with a label leads from state 0 to a final state")
     return fsa
+
+
+def fsa_vec(fsas: Sequence[k2.Fsa]) -> k2.Fsa:
+    """Single FSAs as one FsaVec, which losses take."""
+    return k2.create_fsa_vec(list(fsas))
+
+
+def part_of(fsas: k2.Fsa, part: slice) -> k2.Fsa:
+    """Some of an FsaVec's FSAs."""
+    return k2.index_fsa(fsas, torch.arange(fsas.shape[0], dtype=torch.int32)[part])
 
 
 def draw(fsa: k2.Fsa, path: Path, title: str | None = None) -> None:

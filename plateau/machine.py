@@ -1,4 +1,4 @@
-"""What a figure depends on: the line that every benchmark prints first."""
+"""What a figure depends on: the line that benchmarks and reports give with it."""
 
 import os
 import platform
@@ -16,6 +16,6 @@ def machine() -> str:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     load = os.getloadavg()[0]
     return (
-        f"{cpu}, {os.cpu_count()} cores (load {load:.1f} before), "
+        f"{cpu}, {os.cpu_count()} cores (load {load:.1f}), "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}{gpu}"
     )
