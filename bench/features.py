@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from lhotse import FeatureExtractor
 
-from bench.machine import machine
 from plateau.config import UserError, cli
 from plateau.data.features import FeatureOptions, make_extractor
+from plateau.machine import machine
 
 BATCH_SECONDS = 600.0  # as `compute_features` has it
 BACKENDS = ("kaldifeat", "lhotse")  # ours, the peer

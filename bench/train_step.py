@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.machine import machine
 from conformer_ctc.options import Options
 from conformer_ctc.train import build
 from plateau.config import UserError, cli
@@ -26,6 +25,7 @@ from plateau.data.corpus import TRAIN
 from plateau.data.loading import Batch, BatchLoader
 from plateau.data.tokens import Tokenizer, read_lang
 from plateau.graphs.ctc import ctc_loss
+from plateau.machine import machine
 from plateau.training.checkpoint import set_seed
 from plateau.training.distributed import join
 from plateau.training.experiment import Experiment, corpus_of, lang_dir

@@ -55,10 +55,11 @@ def run(experiment: Experiment, **changes: Any) -> Outcome:
     setups = {
         name: dataclasses.replace(options, **changes) for name, options in experiment.setups.items()
     }
+    experiment = dataclasses.replace(experiment, setups=setups)
     if experiment.together:
         every = iter(train(list(setups.values()), experiment.snapshots))
         results = {name: [next(every) for _ in o.seed_list] for name, o in setups.items()}
     else:
         results = {name: train(o, experiment.snapshots) for name, o in setups.items()}
     seen, holds = experiment.check(results)
-    return Outcome(experiment, results, seen, holds, time.perf_counter() - start)
+    return Outcome(experiment, results, seen, bool(holds), time.perf_counter() - start)

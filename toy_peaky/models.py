@@ -126,7 +126,7 @@ def _blstm(
 
 
 class ModelFree(Model):
-    """``model_free``: logits [θ_x, −θ_x] for input symbol x. Zeyer et al. 2021, section 4.
+    """``model_free``: logits [θ_x, −θ_x] for input symbol x. Zeyer et al. 2021.
 
     ``gen_model_free``: a label s gives input symbols with p(· | s) = softmax([θ_s, −θ_s]); the
     logits are log p(x_t | s).
@@ -168,7 +168,8 @@ def initial_parameters(options: Options, shapes: Shapes, seed: int) -> dict[str,
         "normal": lambda shape: random.normal(scale=options.rnd_scale, size=shape),
         "uniform": lambda shape: random.uniform(-options.rnd_scale, options.rnd_scale, shape),
         "identity": lambda shape: (
-            np.eye(*shape) if len(shape) == 2 and shape[0] == shape[1] else np.zeros(shape)
+            # A bias of one unit is (1, 1), too.
+            np.eye(*shape) if len(shape) == 2 and shape[0] == shape[1] > 1 else np.zeros(shape)
         ),
     }
     parameters = {}

@@ -3,18 +3,21 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
-
-import k2
+from typing import TYPE_CHECKING, Literal
 
 from plateau.config import UserError
-from plateau.graphs.counts import count_paths
+from plateau.graphs.counts import count_paths, shortest_path
 from plateau.graphs.topology import STANDARD, TOPOLOGIES, Words, arcs_of, chain, read_fsa
+
+if TYPE_CHECKING:
+    import k2
 
 ModelName = Literal[
     "bias", "mem", "mem+bias", "linear", "ffnn", "blstm", "model_free", "gen_model_free"
 ]
 LossName = Literal["sum", "max", "sum+max", "sum_with_prior", "sum_with_prior_sg", "gen_sum"]
+
+MOST_LOGITS = 10**8  # of all runs together; some copies of 0.8 GB each
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Options:
         init: parameters at the start.
         rnd_scale: standard deviation of normal, half width of uniform.
         blank_bias_init: what blank's logit (mem, bias) starts with.
-        bias: layers have a bias.
+        bias: whether layers have a bias.
         hidden_dim: size of hidden layers (ffnn, blstm; the latter in each direction).
         num_layers: number of hidden layers (ffnn, blstm).
         optimizer: sgd is plain gradient descent on each run's loss, summed over frames.
@@ -52,7 +55,8 @@ class Options:
             of the largest.
         gradient_noise: standard deviation of noise added to gradients.
         weight_noise: standard deviation of noise added to parameters, anew for every step.
-        logits_time_dropout: share of frames whose logits are set to 0 in a step.
+        logits_time_dropout: share r of frames whose logits are set to 0 in a step; the others
+            are scaled by 1 / (1 − r).
         scale_sm_by_prior: posteriors are divided by their average, and renormalised, before the
             loss; no gradient through that average.
         scale_grads_by_1_m_prior: the gradient of each logit is scaled by 1 − its label's share of
@@ -106,25 +110,21 @@ class Options:
             return STANDARD[self.topology][1]
         if self.target is None:
             return [list(range(self.classes or 1))]
-        try:
-            words = [[int(label) for label in word.split()] for word in self.target.split("|")]
-        except ValueError:
-            raise UserError(
-                f"--target '{self.target}': labels are numbers, as in '0 0 1'"
-            ) from None
+        if not all(field.isdecimal() for field in self.target.replace("|", " ").split()):
+            raise UserError(f"--target '{self.target}': labels are numbers, as in '0 0 1'")
+        words = [[int(label) for label in word.split()] for word in self.target.split("|")]
+        if not any(words):
+            raise UserError("--target is empty: it needs a label at least")
         return [word for word in words if word]
 
     @cached_property
-    def graph(self) -> k2.Fsa:
+    def graph(self) -> "k2.Fsa":
         """The target as an FSA over 0 … N."""
         self._check_names()
         if self.fsa is not None:
             return read_fsa(self.fsa)
         topology = STANDARD[self.topology][0] if self.topology in STANDARD else self.topology
-        segments = TOPOLOGIES[topology](self.words, self.blank)
-        if all(segment.optional for segment in segments):
-            raise UserError("--target is empty: it needs a label at least")
-        return chain(segments)
+        return chain(TOPOLOGIES[topology](self.words, self.blank))
 
     @cached_property
     def blank(self) -> int:
@@ -133,7 +133,7 @@ class Options:
             return self.classes
         if self.fsa is not None:
             return max(arc.label for arc in arcs_of(self.graph))
-        return 1 + max((label for word in self.words for label in word), default=0)
+        return 1 + max(label for word in self.words for label in word)
 
     @property
     def num_labels(self) -> int:
@@ -151,6 +151,8 @@ class Options:
             if not label.isdecimal() or not (times or "1").isdecimal():
                 raise UserError(f"--input: '{field}' is neither a label nor LABELxTIMES")
             labels += [int(label)] * int(times or "1")
+        if not labels:
+            raise UserError("--input is empty: it needs a frame at least")
         return labels
 
     @property
@@ -161,12 +163,12 @@ class Options:
         return 100 if self.input_labels is None else len(self.input_labels)
 
     @cached_property
-    def seed_list(self) -> list[int]:
+    def seed_list(self) -> range:
         """The seeds, one for each run."""
         first, colon, end = self.seeds.partition(":")
         if first.isdecimal() and (end.isdecimal() if colon else not end):
-            seeds = list(range(int(first), int(end) if colon else int(first) + 1))
-            if seeds:
+            seeds = range(int(first), int(end) if colon else int(first) + 1)
+            if seeds and seeds[-1] < 2**32:  # numpy takes no larger ones
                 return seeds
         raise UserError(f"--seeds '{self.seeds}': give FIRST:END, as in 0:200, or one number")
 
@@ -185,29 +187,41 @@ class Options:
                 raise UserError(f"{_flag(name)} must be at least 1, not {getattr(self, name)}")
         for name in ("logits_time_dropout", "prior_momentum"):
             if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{_flag(name)} must be in 0 … 1, not {getattr(self, name)}")
-        for name in ("rnd_scale", "gradient_noise", "weight_noise", "focal_factor"):
+                raise UserError(f"{_flag(name)} must be in [0, 1), not {getattr(self, name)}")
+        for name in ("rnd_scale", "lr", "gradient_noise", "weight_noise", "focal_factor"):
             if not getattr(self, name) >= 0:
-                raise UserError(f"{_flag(name)} must not be negative, not {getattr(self, name)}")
-        labels = [arc.label for arc in arcs_of(self.graph) if arc.label != -1]
-        if max(labels) > self.blank or min(labels) < 0:
-            wrong = max(labels) if max(labels) > self.blank else min(labels)
+                raise UserError(f"{_flag(name)} must be 0 or more, not {getattr(self, name)}")
+        if len(self.seed_list) * self.num_frames * self.num_labels > MOST_LOGITS:
             raise UserError(
-                f"label {wrong} is not in 0 … {self.blank}: with --classes {self.blank} labels are "
-                f"0 … {self.blank - 1}, and {self.blank} is blank"
+                f"{len(self.seed_list)} seeds of {self.num_frames} frames of {self.num_labels} "
+                "labels are too many for the memory: lower --seeds, --frames or --classes"
             )
-        if self.fsa is None and any(label >= self.blank for word in self.words for label in word):
-            raise UserError(f"--target '{self.target}' has the label {self.blank}, which is blank")
+        if self.fsa is not None:
+            largest = max(arc.label for arc in arcs_of(self.graph))
+        else:
+            largest = max(label for word in self.words for label in word)
+        if largest > self.blank:
+            raise UserError(
+                f"label {largest} is not in 0 … {self.blank}: with --classes {self.blank} labels "
+                f"are 0 … {self.blank - 1}, and {self.blank} is blank"
+            )
+        if self.fsa is None and largest == self.blank:
+            raise UserError(
+                f"the target has the label {self.blank}, which is blank: raise --classes"
+            )
         self._check_input()
         if count_paths(self.graph, self.num_frames) == 0:
-            shortest = next(t for t in range(1, 10**9) if count_paths(self.graph, t))
             raise UserError(
                 f"no alignment of the target has {self.num_frames} frames; the shortest has "
-                f"{shortest}: change --frames or --target"
+                f"{shortest_path(self.graph)}: change --frames or --target"
+            )
+        if self.scale_sm_by_prior and self.prior_momentum and "prior" in self.loss:
+            raise UserError(
+                f"--scale-sm-by-prior and --loss {self.loss} would share one moving average: leave "
+                "out one of them, or --prior-momentum"
             )
         if self.update_exact and self.model != "mem":
             raise UserError("--update-exact is for --model mem alone")
-        list(self.seed_list)
 
     def _check_names(self) -> None:
         names = [*TOPOLOGIES, *STANDARD]

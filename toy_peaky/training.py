@@ -1,17 +1,18 @@
 """Training toy models, hundreds of runs at once, and what each run came to."""
 
+import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import k2
 import torch
 from torch import Tensor
 
 from plateau.config import UserError
 from plateau.graphs.dense import best_paths, full_sum_loss, soft_alignment, viterbi_loss
+from plateau.graphs.topology import fsa_vec, part_of
 from toy_peaky.models import Model, initial_parameters, make_model
 from toy_peaky.options import Options
 
@@ -41,9 +42,7 @@ class Result:
     min_blank_prob: float  # min_t p_t(blank)
     num_blank_argmax: int  # frames whose likeliest label is blank
     num_blank_viterbi: int  # frames of the best alignment that are blank
-    viterbi: list[
-        int
-    ]  # the best alignment under p, (T,); of equal ones the one that k2 meets first
+    viterbi: list[int]  # (T,): the best alignment under p; of equal ones, that k2 meets first
     peakiness: float  # max_s avg_softmax[s]: the share of time of the label that has most
     sharpness: float  # mean_t max_s p_t(s): how sure of a label the model is within a frame
     entropy: float  # mean_t of that of p_t, nats
@@ -69,18 +68,20 @@ class Result:
 class Runs:
     """Runs in a batch: one for each seed of each options. R runs, padded to T frames.
 
-    Options may differ in what their targets, inputs, lengths and seeds are.
+    Options may differ in what their targets, inputs, lengths (but for ``mem``) and seeds are.
     """
 
     def __init__(self, configurations: Sequence[Options]):
         for options in configurations:
             options.check()
+        if len({_shared(options) for options in configurations}) > 1:
+            raise ValueError("options of one batch may differ in target, input and seeds alone")
         self.options = configurations[0]
         pairs = [(options, seed) for options in configurations for seed in options.seed_list]
         self.seeds = [seed for _, seed in pairs]
         self.lengths = torch.tensor([options.num_frames for options, _ in pairs])  # (R,)
         self.references = [options.input_labels for options, _ in pairs]
-        self.graphs = k2.create_fsa_vec([options.graph for options, _ in pairs])
+        self.graphs = fsa_vec([options.graph for options, _ in pairs])
         self.mask = torch.arange(int(self.lengths.max())) < self.lengths[:, None]  # (R, T)
         inputs = None
         if self.options.input is not None:
@@ -100,6 +101,14 @@ class Runs:
         draws = [torch.randn(shape[1:], generator=g, dtype=torch.double) for g in self._generators]
         return scale * torch.stack(draws)
 
+    def frames_kept(self, dropout: float) -> Tensor:
+        """Which frames a dropout leaves (R, T, 1); each run draws its own, whatever the company."""
+        draws = [
+            torch.rand(length, 1, generator=g)
+            for length, g in zip(self.lengths.tolist(), self._generators, strict=True)
+        ]
+        return torch.nn.utils.rnn.pad_sequence(draws, batch_first=True) >= dropout
+
     def time_average(self, x: Tensor) -> Tensor:
         """Mean over the frames that count: (R, T, V) to (R, V)."""
         return (x * self.mask.unsqueeze(2)).sum(1) / self.lengths.unsqueeze(1)
@@ -115,7 +124,7 @@ class Runs:
         results = []
         for kind in kinds.get(loss, [full_sum_loss]):
             parts = [
-                soft_alignment(scores[part], self.lengths[part], _part(self.graphs, part), kind)
+                soft_alignment(scores[part], self.lengths[part], part_of(self.graphs, part), kind)
                 for part in self.parts()
             ]
             results.append([torch.cat(tensors) for tensors in zip(*parts, strict=True)])
@@ -127,13 +136,22 @@ class Runs:
         return [
             path
             for part in self.parts()
-            for path in best_paths(log_probs[part], self.lengths[part], _part(self.graphs, part))
+            for path in best_paths(log_probs[part], self.lengths[part], part_of(self.graphs, part))
         ]
 
 
-def _part(graphs: k2.Fsa, part: slice) -> k2.Fsa:
-    indexes = torch.arange(graphs.shape[0], dtype=torch.int32)[part]
-    return k2.index_fsa(graphs, indexes)
+def _shared(options: Options) -> Options:
+    """What is left of options when all is out that may differ within a batch."""
+    return dataclasses.replace(
+        options,
+        target=None,
+        topology="ctc",
+        fsa=None,
+        input=None if options.input is None else "",
+        seeds="",
+        frames=options.num_frames if "mem" in options.model else None,
+        classes=options.blank,
+    )
 
 
 class Prior:
@@ -141,16 +159,19 @@ class Prior:
 
     def __init__(self, options: Options, runs: Runs):
         self._options, self._runs = options, runs
-        self._average: Tensor | None = None  # (R, V)
+        self._former: Tensor | None = None  # (R, 1, V)
 
-    def update(self, posteriors: Tensor) -> Tensor:
-        """log p̄, (R, 1, V), with gradient through this step's part."""
-        average = self._runs.time_average(posteriors)  # (R, V)
-        if self._average is not None:
-            momentum = self._options.prior_momentum
-            average = momentum * self._average + (1 - momentum) * average
-        self._average = average.detach() if self._options.prior_momentum else None
-        return average.clamp(min=TINY).log().unsqueeze(1)
+    def update(self, log_probs: Tensor) -> Tensor:
+        """log p̄, (R, 1, V), of log p (R, T, V), with gradient through this step's part."""
+        padding = ~self._runs.mask.unsqueeze(2)  # (R, T, 1)
+        total = log_probs.masked_fill(padding, -math.inf).logsumexp(1, keepdim=True)
+        log_prior = total - self._runs.lengths.double().log()[:, None, None]
+        momentum = self._options.prior_momentum
+        if momentum and self._former is not None:
+            shares = [self._former + math.log(momentum), log_prior + math.log1p(-momentum)]
+            log_prior = torch.logaddexp(*shares)
+        self._former = log_prior.detach()
+        return log_prior
 
     def scale(self, step: int) -> float:
         """The prior's exponent at this step."""
@@ -233,11 +254,10 @@ def _logits(runs: Runs, prior: Prior) -> Tensor:
             parameters[name] = parameter + runs.noise(parameter.shape, options.weight_noise)
     logits = runs.model.logits(parameters)
     if dropout := options.logits_time_dropout:
-        draws = [torch.rand(logits.shape[1], 1, generator=g) for g in runs._generators]
-        logits = logits * (torch.stack(draws) >= dropout) / (1 - dropout)
+        logits = logits * runs.frames_kept(dropout) / (1 - dropout)
     if options.scale_sm_by_prior:
         normalised = logits - logits.detach().logsumexp(-1, keepdim=True)
-        logits = normalised - prior.update(normalised.detach().exp())
+        logits = normalised - prior.update(normalised.detach())
     return logits
 
 
@@ -246,9 +266,9 @@ def _scores(options: Options, logits: Tensor, log_probs: Tensor, prior: Prior, s
     if options.loss == "gen_sum":
         return logits
     if options.loss == "sum_with_prior":
-        return log_probs - prior.scale(step) * prior.update(log_probs.exp())
+        return log_probs - prior.scale(step) * prior.update(log_probs)
     if options.loss == "sum_with_prior_sg":
-        return log_probs - prior.scale(step) * prior.update(log_probs.detach().exp())
+        return log_probs - prior.scale(step) * prior.update(log_probs.detach())
     return log_probs
 
 
@@ -267,10 +287,10 @@ def _backward(runs: Runs, logits: Tensor, log_probs: Tensor, scores: Tensor, gam
         prior = runs.time_average(log_probs.detach().exp()).clamp(min=TINY).unsqueeze(1)
         weights = (gamma / prior).sum(-1, keepdim=True)  # (R, T, 1)
         terms = terms * weights / runs.time_average(weights).unsqueeze(1)
+    (gradient,) = torch.autograd.grad(terms.sum(), logits)  # (R, T, V)
     if options.scale_grads_by_1_m_prior:
-        share = runs.time_average(gamma).unsqueeze(1)  # (R, 1, V)
-        logits.register_hook(lambda gradient: gradient * (1 - share))
-    terms.sum().backward()
+        gradient = gradient * (1 - runs.time_average(gamma).unsqueeze(1))
+    logits.backward(gradient)
 
 
 def _check_finite(losses: Tensor, seeds: list[int], step: int) -> None:
@@ -278,7 +298,7 @@ def _check_finite(losses: Tensor, seeds: list[int], step: int) -> None:
         run = int((~losses.isfinite()).nonzero()[0])
         raise UserError(
             f"the loss of seed {seeds[run]} is {losses[run].item()} at step {step}: "
-            "try a lower --lr"
+            "try a lower --lr or --rnd-scale"
         )
 
 

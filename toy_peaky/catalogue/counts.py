@@ -5,7 +5,7 @@ from plateau.graphs.topology import STANDARD, standard_segments
 from toy_peaky.catalogue.measures import percent
 from toy_peaky.experiment import Experiment, Results, Section
 from toy_peaky.options import Options
-from toy_peaky.pictures import graphs, label_shares_of_counts
+from toy_peaky.pictures import label_shares_of_counts
 
 
 def _blank_share(name: str, num_frames: int) -> float:
@@ -70,7 +70,6 @@ dominates because it may stand in so many places.""",
             claim="For one label (B*a+B*), blank has the majority of all frames of all alignments "
             "from T = 5 on, and two thirds in the limit.",
             check=_blank_has_most,
-            pictures=(graphs,),
         ),
         Experiment(
             name="counts_dominated",

@@ -6,8 +6,9 @@ from statistics import mean
 
 from toy_peaky.catalogue.measures import frame_error, is_peaky, percent, shares
 from toy_peaky.experiment import Experiment, Results, Section
+from toy_peaky.graph_pictures import graphs
 from toy_peaky.options import Options
-from toy_peaky.pictures import graphs, posteriors_over_time, ratio_over_length
+from toy_peaky.pictures import posteriors_over_time, ratio_over_length
 from toy_peaky.training import Result
 
 WORD = "3x20 0x10 1x30 2x20 3x20"  # one word of three labels, 3 is blank or silence
@@ -162,6 +163,8 @@ a model may keep its labels' durations; but a bias can still find the way to a s
                 }.items()
                 for name in names
             },
+            snapshots=(0, 10),
+            pictures=(posteriors_over_time,),
         ),
     ),
 )

@@ -174,6 +174,8 @@ prior that moves slowly; and annealing from the prior-scaled loss to the plain o
                     prior_momentum=0.9,
                 ),
             },
+            snapshots=(0, 50, 200),
+            pictures=(posteriors_over_time,),
             remark="With a moving average as prior; with that of each step the shortest label is "
             "lost.",
         ),
