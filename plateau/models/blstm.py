@@ -1,5 +1,6 @@
 """A bidirectional LSTM encoder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from plateau.config import UserError
 from plateau.models.subsampling import ConvSubsampling, Lengths
 
 
@@ -63,3 +65,20 @@ class Blstm(nn.Module):
         packed, _ = self.lstm(packed)
         x, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
         return x, lengths  # (N, T', 2 dim)
+
+    def forward_layers(
+        self, features: torch.Tensor, lengths: torch.Tensor, layers: Sequence[int] = ()
+    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """Like `forward`, and the output (N, T', D) of the last layer as often as asked for."""
+        x, lengths = self.forward(features, lengths)
+        return x, lengths, [x for _ in layers]
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Find out whether the outputs of these layers can be had: that of the last one can.
+
+        Raises:
+            UserError: no.
+        """
+        last = self.lstm.num_layers
+        if any(layer != last for layer in layers):
+            raise UserError(f"a BLSTM shows its last layer only, {last}, not {list(layers)}")

@@ -1,6 +1,7 @@
 """The Conformer encoder (Gulati et al. 2020, arXiv:2005.08100)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -197,10 +198,30 @@ class Conformer(nn.Module):
         self, features: torch.Tensor, lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode features (N, T, F), lengths (N,) ≥ 1 → (N, T', D) with zeros as padding, (N,)."""
+        encoder_out, lengths, _ = self.forward_layers(features, lengths)
+        return encoder_out, lengths
+
+    def forward_layers(
+        self, features: torch.Tensor, lengths: torch.Tensor, layers: Sequence[int] = ()
+    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """Like `forward`, and the outputs (N, T', D) of some blocks, which count from 1."""
         x, lengths = self.subsampling(features, lengths)  # (N, T', D)
         x = self.dropout(x)
         is_padding = padding_mask(lengths, x.shape[1])
         positions = relative_positions(x.shape[1], like=x)
+        outputs = []
         for block in self.blocks:
             x = block(x, positions, is_padding)
-        return x.masked_fill(is_padding[..., None], 0), lengths
+            outputs.append(x)
+        inner = [outputs[layer - 1] for layer in layers]
+        return x.masked_fill(is_padding[..., None], 0), lengths, inner
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Find out whether there are these blocks.
+
+        Raises:
+            UserError: no.
+        """
+        for layer in layers:
+            if not 1 <= layer <= len(self.blocks):
+                raise UserError(f"the encoder has layers 1 to {len(self.blocks)}, not {layer}")

@@ -12,6 +12,20 @@ from plateau.models.subsampling import Lengths
 INITIAL_BLANK = 0.8  # probability of blank before training, about
 
 
+def start_with_blank(output: nn.Linear) -> nn.Linear:
+    """Let an output layer over V labels begin with blank at `INITIAL_BLANK`.
+
+    Blank starts as likely as it becomes anyway in the first steps of CTC, where it is in the most
+    alignments (Zeyer et al. 2021, arXiv:2105.14849). Started at random, a model of few labels may
+    end with a token in blank's place, and then two equal words become one.
+    """
+    nn.init.zeros_(output.bias)
+    with torch.no_grad():
+        odds = INITIAL_BLANK / (1 - INITIAL_BLANK)
+        output.bias[0] = math.log(odds * (output.out_features - 1))
+    return output
+
+
 class CtcModel(nn.Module):
     """Normalisation, encoder, linear layer, log-softmax (Graves et al. 2006).
 
@@ -25,13 +39,7 @@ class CtcModel(nn.Module):
         super().__init__()
         self.norm = GlobalNorm(num_features)
         self.encoder = build_encoder(num_features, encoder)
-        self.output = nn.Linear(self.encoder.output_dim, vocab_size)
-        # Blank starts as likely as it becomes anyway in the first steps of CTC, where it is in the
-        # most alignments (Zeyer et al. 2021, arXiv:2105.14849). Started at random, a model of few
-        # labels may end with a token in blank's place, and then two equal words become one.
-        nn.init.zeros_(self.output.bias)
-        with torch.no_grad():
-            self.output.bias[0] = math.log(INITIAL_BLANK / (1 - INITIAL_BLANK) * (vocab_size - 1))
+        self.output = start_with_blank(nn.Linear(self.encoder.output_dim, vocab_size))
 
     def output_lengths(self, lengths: Lengths) -> Lengths:
         """Frames of the log-probabilities, of an int or a tensor of ints."""

@@ -100,6 +100,25 @@ def test_longer_than_anything_seen():
     assert y.isfinite().all()
 
 
+def test_inner_layers_are_the_outputs_of_fewer_blocks():
+    torch.manual_seed(0)
+    options = ConformerOptions(dim=8, num_layers=3, num_heads=2, feedforward_dim=8)
+    model = Conformer(4, options).eval()
+    model.check_layers((1, 2, 3))
+    features, lengths = torch.randn(2, 40, 4), torch.tensor([40, 23])
+    _, new, inner = model.forward_layers(features, lengths, (2, 1, 2))
+    blocks = model.blocks
+    for layer, x in zip((2, 1, 2), inner, strict=True):
+        model.blocks = blocks[:layer]
+        expected, _ = model(features, lengths)
+        for n, length in enumerate(new):
+            assert torch.equal(x[n, :length], expected[n, :length])
+    # A loss on an inner layer trains the layers up to it, and no other.
+    inner[1].sum().backward()
+    trained = [any(p.grad is not None for p in block.parameters()) for block in blocks]
+    assert trained == [True, False, False]
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [

@@ -122,6 +122,29 @@ def test_lengths_and_shapes(kind, factor):
 
 
 @every
+def test_the_last_layer_is_the_output(kind, factor):
+    model = make(kind, factor).eval()
+    features, lengths = batch()
+    expected, new = model(features, lengths)
+    y, new_y, (first, second) = model.forward_layers(features, lengths, (2, 2))
+    assert torch.equal(y, expected) and torch.equal(new_y, new)
+    assert torch.equal(first, second)
+    for n, length in enumerate(new):
+        assert torch.equal(first[n, :length], expected[n, :length])
+    assert model.forward_layers(features, lengths)[2] == []
+
+
+@every
+def test_layers_that_are_not_there(kind, factor):
+    model = make(kind, factor)
+    model.check_layers(())
+    model.check_layers((2, 2))
+    for layers in ((3,), (0,), (2, -1)):
+        with pytest.raises(UserError, match=f"not .*{layers[-1]}"):
+            model.check_layers(layers)
+
+
+@every
 def test_state_dict_round_trip(kind, factor):
     model = make(kind, factor).eval()
     torch.manual_seed(5)
