@@ -61,10 +61,16 @@ def lexicon_graph(words: Mapping[tuple[int, ...], float], vocab_size: int) -> k2
     return k2.connect(k2.compose(ctc_topology(vocab_size), k2.arc_sort(lexicon)))
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+def ctc_loss(
+    log_probs: Tensor,
+    lengths: Tensor,
+    targets: Sequence[Sequence[int]],
+    delay_penalty: float = 0.0,
+) -> Tensor:
     """CTC loss in nats, one per utterance: `full_sum_loss` with `ctc_graphs`.
 
     The gradient is exact for scores that are not normalised too, unlike that of
     `torch.nn.functional.ctc_loss` (pytorch#52241).
     """
-    return full_sum_loss(log_probs, lengths, ctc_graphs(targets, log_probs.device))
+    graphs = ctc_graphs(targets, log_probs.device)
+    return full_sum_loss(log_probs, lengths, graphs, delay_penalty)

@@ -37,13 +37,18 @@ def dense_fsa_vec(log_probs: Tensor, lengths: Tensor) -> tuple[k2.DenseFsaVec, T
     return dense, order.to(log_probs.device)
 
 
-def full_sum_loss(log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa) -> Tensor:
+def full_sum_loss(
+    log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa, delay_penalty: float = 0.0
+) -> Tensor:
     """Minus the log of the summed weight of all paths, in nats: (N,), in input order.
 
     Args:
         log_probs: (N, T, V) scores, normalised or not; V must exceed every label.
         lengths: (N,) frames that count, 1..T.
         graphs: FsaVec of N graphs, in the order of the utterances.
+        delay_penalty: λ: a token that begins at frame t (from 0) of T gains λ ((T - 1) / 2 - t)
+            nats. The graphs' ``aux_labels`` tell where tokens begin. Kang et al. 2022,
+            "Delay-penalized transducer", arXiv:2211.00490.
 
     Scores are float32 within k2, sums are float64; the result has the type of ``log_probs``.
 
@@ -51,7 +56,7 @@ def full_sum_loss(log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa) -> Tensor:
     zero, and leaves the other gradients as they are. A mean over the batch would still be +inf:
     leave such utterances out beforehand.
     """
-    return _loss(log_probs, lengths, graphs, log_semiring=True)
+    return _loss(log_probs, lengths, graphs, True, delay_penalty)
 
 
 def viterbi_loss(log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa) -> Tensor:
@@ -78,10 +83,19 @@ def soft_alignment(
     return losses.detach(), -gradient
 
 
-def _loss(log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa, log_semiring: bool) -> Tensor:
+def _loss(
+    log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa, log_semiring: bool, delay_penalty: float = 0
+) -> Tensor:
     dense, order = dense_fsa_vec(log_probs, lengths)
     graphs = k2.index_fsa(graphs, order.to(torch.int32))
-    lattices = k2.intersect_dense(graphs, dense, output_beam=OUTPUT_BEAM)
+    frames = {"frame_idx_name": "frame"} if delay_penalty else {}
+    lattices = k2.intersect_dense(graphs, dense, output_beam=OUTPUT_BEAM, **frames)
+    if delay_penalty:
+        # An arc with an output begins a token.
+        arcs = lattices.arcs.shape().remove_axis(1).row_ids(1).long()  # of which utterance
+        middle = (lengths[order.cpu()].to(log_probs.device) - 1) / 2  # (N,)
+        gain = delay_penalty * (middle[arcs] - lattices.frame)
+        lattices.scores = lattices.scores + gain.where(lattices.aux_labels > 0, gain.new_zeros(()))
     totals = lattices.get_tot_scores(log_semiring=log_semiring, use_double_scores=True)  # (N,)
     return -totals[order.argsort()].to(log_probs.dtype)
 

@@ -47,6 +47,27 @@ def test_loss_and_gradient_are_those_of_enumeration(dtype, normalised):
         assert gradient[n, length:].eq(0).all()
 
 
+def begin(path):
+    """Frames at which tokens begin."""
+    return [t for t, label in enumerate(path) if label and (t == 0 or path[t - 1] != label)]
+
+
+def test_a_delay_penalty_rewards_early_beginnings():
+    log_probs = random_scores().requires_grad_()
+    loss = ctc_loss(log_probs, LENGTHS, TARGETS, delay_penalty=0.3)
+    (gradient,) = torch.autograd.grad(loss.sum(), log_probs)
+
+    def enumerated(n, length):
+        paths = [path for path, _ in ctc_paths(TARGETS[n], length)]
+        gains = [sum(0.3 * ((length - 1) / 2 - t) for t in begin(path)) for path in paths]
+        return -total(log_probs[n], list(zip(paths, gains, strict=True)))
+
+    expected = torch.stack([enumerated(n, length) for n, length in enumerate(LENGTHS.tolist())])
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), log_probs)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=2e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("n", "t", "target_length", "scale"), [(8, 80, 20, 1.0), (8, 80, 20, 5.0), (1, 800, 150, 1.0)]
 )
