@@ -1,0 +1,270 @@
+import re
+import unicodedata
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plateau.alignment.files import (
+    AlignedUtterance,
+    Interval,
+    aligned_utterance,
+    read_frames,
+    textgrid,
+    words_of,
+    write_alignments,
+    write_frames,
+)
+from plateau.config import UserError
+from plateau.data.tokens import TokenOptions, make_lang
+
+EXAMPLE = '''\
+File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 1
+tiers? <exists>
+size = 2
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "words"
+        xmin = 0
+        xmax = 1
+        intervals: size = 4
+        intervals [1]:
+            xmin = 0
+            xmax = 0.25
+            text = ""
+        intervals [2]:
+            xmin = 0.25
+            xmax = 0.5
+            text = """yes"""
+        intervals [3]:
+            xmin = 0.5
+            xmax = 0.833333
+            text = "Ọ̀yọ́"
+        intervals [4]:
+            xmin = 0.833333
+            xmax = 1
+            text = ""
+    item [2]:
+        class = "IntervalTier"
+        name = "tokens"
+        xmin = 0
+        xmax = 1
+        intervals: size = 1
+        intervals [1]:
+            xmin = 0
+            xmax = 1
+            text = ""
+'''
+
+
+def parse(text):
+    """A TextGrid as {tier: [(xmin, xmax, label)]}, and its xmax.
+
+    Read as Praat does: texts in quotes, numbers that stand alone and <exists> count, in their
+    order; all else is for the eye.
+    """
+    pattern = r'"((?:[^"]|"")*)"|(?<=\s)(-?\d+(?:\.\d+)?)(?=\s)|(<exists>)'
+    values = iter(
+        float(m[2]) if m[2] else m[3] or m[1].replace('""', '"') for m in re.finditer(pattern, text)
+    )
+    take = values.__next__
+    assert [take(), take(), take()] == ["ooTextFile", "TextGrid", 0]
+    xmax = take()
+    assert take() == "<exists>"
+    tiers = {}
+    for _ in range(int(take())):
+        assert take() == "IntervalTier"
+        name = take()
+        assert [take(), take()] == [0, xmax]
+        tiers[name] = [(take(), take(), take()) for _ in range(int(take()))]
+    assert not list(values)
+    return tiers, xmax
+
+
+def test_exact_text():
+    words = [Interval(0.25, 0.5, '"yes"'), Interval(0.5, 5 / 6, "Ọ̀yọ́")]
+    assert textgrid({"words": words, "tokens": []}, 1.0) == EXAMPLE
+    assert parse(EXAMPLE)[0]["words"][1:3] == [(0.25, 0.5, '"yes"'), (0.5, 0.833333, "Ọ̀yọ́")]
+
+
+# Labels that make trouble: quotes, line ends, lines of the format itself, any script.
+labels = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1) | st.sampled_from(
+    ['"', '""', 'a"b', '"\n    item [2]:\n', "ngɛ́", "日本", "xmin = 0"]
+)
+
+
+@st.composite
+def tiers_of_intervals(draw):
+    """Intervals by their borders in milliseconds, some of the pieces between unlabelled."""
+    borders = sorted(draw(st.lists(st.integers(0, 20_000), min_size=2, max_size=12, unique=True)))
+    duration = (borders[-1] + draw(st.integers(0, 500))) / 1000
+    pieces = [(a / 1000, b / 1000) for a, b in pairwise(borders)]
+    names = draw(st.lists(labels, min_size=1, max_size=3, unique=True))
+    kept = {name: [p for p in pieces if draw(st.booleans())] for name in names}
+    return {n: [Interval(*p, draw(labels)) for p in ps] for n, ps in kept.items()}, duration
+
+
+@given(tiers_of_intervals())
+def test_what_is_written_is_read_again_with_the_gaps_filled(case):
+    tiers, duration = case
+    read, end = parse(textgrid(tiers, duration))
+    assert end == duration and read.keys() == tiers.keys()
+    for name, rows in read.items():
+        assert [row for row in rows if row[2]] == tiers[name]
+        # Praat wants intervals that are not empty and leave nothing out.
+        assert rows[0][0] == 0 and rows[-1][1] == duration
+        assert all(a[1] == b[0] for a, b in pairwise(rows))
+        assert all(start < stop for start, stop, _ in rows)
+
+
+@pytest.mark.parametrize(
+    "intervals",
+    [
+        [Interval(0.2, 0.2, "a")],
+        [Interval(1.0, 1.0, "a")],
+        [Interval(0.2, 0.5, "a"), Interval(0.4, 0.6, "b")],
+        [Interval(0.4, 0.6, "a"), Interval(0.2, 0.3, "b")],
+        [Interval(0.9, 1.1, "a")],
+        [Interval(-0.1, 0.1, "a")],
+        [Interval(0.1, float("nan"), "a")],
+    ],
+)
+def test_impossible_intervals_are_refused(intervals):
+    with pytest.raises(ValueError, match="interval"):
+        textgrid({"words": intervals}, 1.0)
+
+
+class Letters:
+    """A tokenizer: a token for each letter."""
+
+    def __init__(self):
+        self.tokens = ["<blk>", "<unk>", *"abcdefghijklmnopqrstuvwxyz"]
+
+    def encode(self, text):
+        return [self.tokens.index(c) for c in text.replace(" ", "")]
+
+
+def aligned(text, frames, num_frames=10, frame_shift=0.04):
+    words = words_of(Letters(), text)
+    return aligned_utterance("u", words, frames, num_frames, frame_shift, Letters())
+
+
+def test_times_by_hand():
+    utterance = aligned("ab c", [1, 4, 7])
+    shift = 0.04
+    assert utterance.tokens == (
+        (pytest.approx(1 * shift), pytest.approx(4 * shift), "a"),  # until the next of the word
+        (pytest.approx(4 * shift), pytest.approx(5 * shift), "b"),  # the last: a frame
+        (pytest.approx(7 * shift), pytest.approx(8 * shift), "c"),
+    )
+    assert utterance.words == (
+        (pytest.approx(1 * shift), pytest.approx(5 * shift), "ab"),
+        (pytest.approx(7 * shift), pytest.approx(8 * shift), "c"),
+    )
+    assert utterance.duration == pytest.approx(0.4)
+
+
+def test_tokens_of_one_frame_divide_it():
+    utterance = aligned("ab c", [2, 2, 2], frame_shift=0.03)
+    borders = [(i.start, i.end) for i in utterance.tokens]
+    assert borders == [pytest.approx(b) for b in [(0.06, 0.07), (0.07, 0.08), (0.08, 0.09)]]
+    assert utterance.words[0][:2] == pytest.approx((0.06, 0.08))
+    with pytest.raises(ValueError, match="u: 3 tokens and 2 frames"):
+        aligned("ab c", [1, 2])
+
+
+@given(st.data())
+def test_any_alignment_makes_a_textgrid_and_words_hold_their_tokens(data):
+    words = data.draw(st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=6))
+    number = sum(map(len, words))
+    num_frames = data.draw(st.integers(1, 40))
+    frames = sorted(
+        data.draw(st.lists(st.integers(0, num_frames - 1), min_size=number, max_size=number))
+    )
+    shift = data.draw(st.sampled_from([0.01, 0.03, 0.04, 0.06]))
+    utterance = aligned(" ".join(words), frames, num_frames, shift)
+    tiers = {"words": utterance.words, "tokens": utterance.tokens}
+    read, _ = parse(textgrid(tiers, utterance.duration))
+    assert [label for *_, label in read["words"] if label] == words
+    assert [label for *_, label in read["tokens"] if label] == list("".join(words))
+    assert sum(1 for *_, label in read["tokens"] if label) == number
+    rest = list(utterance.tokens)
+    for start, end, word in utterance.words:
+        own, rest = rest[: len(word)], rest[len(word) :]
+        assert (own[0].start, own[-1].end) == (start, end)
+        assert all(a.end == b.start for a, b in pairwise(own))  # no gap within a word
+    for token, frame in zip(utterance.tokens, frames, strict=True):  # each starts in its frame
+        assert frame * shift - 1e-9 <= token.start < (frame + 1) * shift
+
+
+TEXTS = ['say "no" now', "ọ̀rọ̀  tó dára", "日本 語", "it's a a a"]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char", "word", "phone"])
+def test_words_have_the_tokens_of_the_transcript(kind, tmp_path):
+    options = TokenOptions(kind=kind, vocab_size=40)
+    if kind == "phone":
+        lexicon = tmp_path / "lexicon"
+        lexicon.write_text("say S EY\nnow N AW\na AH\n", encoding="utf-8")
+        options = TokenOptions(kind=kind, lexicon=str(lexicon))
+    tokenizer = make_lang(tmp_path / f"lang_{kind}", TEXTS, options)
+    for text in [*TEXTS, "unheard ✗ of", ""]:
+        words = words_of(tokenizer, text)
+        assert [word for word, _ in words] == tokenizer_words(text)
+        assert [token for _, tokens in words for token in tokens] == tokenizer.encode(text)
+
+
+def tokenizer_words(text):
+    return unicodedata.normalize("NFC", text).split()
+
+
+def test_the_files_of_a_set(tmp_path):
+    utterances = [
+        AlignedUtterance(
+            id,
+            (Interval(0.04, 0.08, '▁"'), Interval(0.08, 0.12, "ọ̀")),
+            (Interval(0.04, 0.12, '"ọ̀'),),
+            0.2,
+        )
+        for id in ("b", "a/1")
+    ]
+    (tmp_path / "gone.TextGrid").write_text("of an earlier run")
+    write_alignments(tmp_path, utterances)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a%2F1.TextGrid",
+        "b.TextGrid",
+        "tokens.ctm",
+        "words.ctm",
+    ]
+    assert (tmp_path / "words.ctm").read_text(encoding="utf-8") == (
+        'a/1 1 0.040 0.080 "ọ̀\nb 1 0.040 0.080 "ọ̀\n'
+    )
+    assert (tmp_path / "tokens.ctm").read_text(encoding="utf-8") == (
+        'a/1 1 0.040 0.040 ▁"\na/1 1 0.080 0.040 ọ̀\nb 1 0.040 0.040 ▁"\nb 1 0.080 0.040 ọ̀\n'
+    )
+    tiers, end = parse((tmp_path / "b.TextGrid").read_text(encoding="utf-8"))
+    assert list(tiers) == ["words", "tokens"] and end == 0.2
+    assert tiers["words"] == [(0, 0.04, ""), (0.04, 0.12, '"ọ̀'), (0.12, 0.2, "")]
+
+
+def test_frames_come_back(tmp_path):
+    frames = {"b": [0, 0, 12], "a": []}
+    write_frames(tmp_path / "frames.txt", frames)
+    assert (tmp_path / "frames.txt").read_text() == "a\nb 0 0 12\n"
+    assert read_frames(tmp_path / "frames.txt") == frames
+
+
+@pytest.mark.parametrize("line", ["b 1 x", "", "a 3", "b -1"])
+def test_broken_frames_are_named(line, tmp_path):
+    path = tmp_path / "frames.txt"
+    path.write_text(f"a 1 2\n{line}\n")
+    with pytest.raises(UserError, match=r"frames\.txt:2: not"):
+        read_frames(path)
+    with pytest.raises(UserError, match="no such alignment"):
+        read_frames(tmp_path / "none")
