@@ -154,15 +154,16 @@ def prepare(exp_dir: Path, directory: Path) -> Prepared:
         options = Experiment(exp_dir).options(Options)
         tokenizer = read_lang(lang_dir(options))
         set_seed(options.training.seed)
-        model, loss_function = build(options)
+        recipe = build(options)
         cuts = corpus_of(options).cuts(TRAIN)
     except (UserError, FileNotFoundError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"run ./run.sh --stop-stage 4 first, for {exp_dir} ({reason})") from None
-    cuts = long_enough(cuts, tokenizer, model.output_lengths, directory / "left_out.txt")
+    left_out = directory / "left_out.txt"
+    cuts = long_enough(cuts, tokenizer, recipe.model.output_lengths, recipe.frames_needed, left_out)
     seed = options.training.seed
     loader = BatchLoader(cuts, options.loading, options.features, shuffle=True, seed=seed)
-    return Prepared(options, tokenizer, model, loss_function, loader)
+    return Prepared(options, tokenizer, recipe.model, recipe.loss_function, loader)
 
 
 def train(

@@ -1,33 +1,25 @@
 """Stage 6: decode the test sets with the final model, and score."""
 
 import math
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from conformer_ctc.options import DecodingOptions, Options
-from plateau.config import UserError, cli, resolve
+from plateau.config import cli, resolve
 from plateau.data.corpus import TRAIN
-from plateau.data.features import FRAME_SHIFT
-from plateau.data.loading import BatchLoader
 from plateau.data.tokens import Tokenizer, read_lang
-from plateau.decoding.ctc import Hypothesis, greedy_search, one_best, prefix_beam_search
-from plateau.decoding.evaluate import Decoded, evaluate
+from plateau.decoding.ctc import greedy_search, one_best, prefix_beam_search
+from plateau.decoding.run import Search, decode_test_sets
 from plateau.graphs.ctc import ctc_topology, lexicon_graph
-from plateau.io import write_json
 from plateau.models.ctc import CtcModel
-from plateau.results import make_records
 from plateau.text import normalise
 from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
-
-Search = Callable[[Tensor, Tensor], list[Hypothesis]]
 
 
 def unigram(
@@ -63,7 +55,6 @@ def searches(
     return found
 
 
-@torch.no_grad()
 def main(exp_dir: Path) -> None:
     """Decode every test set of the experiment's corpus by every method.
 
@@ -75,44 +66,21 @@ def main(exp_dir: Path) -> None:
     # What the model is comes from the run; how to decode may change afterwards.
     options = resolve(Options, state["options"])
     decoding = experiment.options(Options).decoding
-    corpus = corpus_of(options)
     tokenizer = read_lang(lang_dir(options))
-    texts = (supervision.text for supervision in corpus.supervisions(TRAIN))
+    texts = (supervision.text for supervision in corpus_of(options).supervisions(TRAIN))
     methods = searches(decoding, tokenizer, texts)
-    if not corpus.test_sets():
-        raise UserError(f"{corpus.root}: no set to decode; put one in {corpus.root}/test")
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = CtcModel(options.features.num_mel_bins, len(tokenizer.tokens), options.encoder)
     model.load_state_dict(state["model"])
     model.to(device).eval()
 
-    for set_name in corpus.test_sets():
-        loader = BatchLoader(corpus.cuts(set_name), options.loading, options.features)
-        decoded: dict[str, list[Decoded]] = {method: [] for method in methods}
-        seconds: Counter[str] = Counter()
-        progress = tqdm(
-            desc=set_name, total=round(loader.total_seconds), unit="s", disable=None, leave=False
-        )
-        for batch in loader.batches():
-            started = time.perf_counter()
-            batch = batch.to(device)
-            log_probs, lengths = model(batch.features, batch.lengths)  # (N, T', V), (N,)
-            log_probs, lengths = log_probs.cpu(), lengths.cpu()
-            encoder_seconds = time.perf_counter() - started
-            for method, search in methods.items():
-                started = time.perf_counter()
-                hypotheses = search(log_probs, lengths)
-                seconds[method] += encoder_seconds + time.perf_counter() - started
-                decoded[method] += map(Decoded, batch.ids, batch.texts, hypotheses)
-            progress.update(round(batch.seconds))
-        progress.close()
-        for method in methods:
-            decode_dir = experiment.decode_dir(set_name, method)
-            frame_shift = model.encoder.subsampling_factor * FRAME_SHIFT
-            metrics = evaluate(decode_dir, decoded[method], tokenizer, frame_shift)
-            metrics["rtf"] = round(seconds[method] / loader.total_seconds, 4)
-            write_json(decode_dir / "metrics.json", make_records(set_name, method, **metrics))
+    def encode(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs, lengths = model(features.to(device), lengths.to(device))  # (N, T', V), (N,)
+        return log_probs.cpu(), lengths.cpu()
+
+    factor = model.encoder.subsampling_factor
+    decode_test_sets(experiment, options, tokenizer, factor, encode, methods)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,17 @@ from plateau.training.experiment import ExperimentOptions
 
 
 @dataclass(frozen=True)
+class LossOptions:
+    """The loss.
+
+    Args:
+        delay_penalty: nats that a token is worth for each frame earlier; 0 turns it off
+    """
+
+    delay_penalty: float = 0.0
+
+
+@dataclass(frozen=True)
 class DecodingOptions:
     """How to decode.
 
@@ -44,8 +55,10 @@ class Options(ExperimentOptions):
 
     Args:
         encoder: see `EncoderOptions`
+        loss: see `LossOptions`
         decoding: see `DecodingOptions`
     """
 
     encoder: EncoderOptions = EncoderOptions()
+    loss: LossOptions = LossOptions()
     decoding: DecodingOptions = DecodingOptions()

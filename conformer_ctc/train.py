@@ -4,34 +4,30 @@
 with `python utils/torchrun.py --standalone --nproc_per_node N` in place of `python`, on N GPUs.
 """
 
-import dataclasses
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from conformer_ctc.options import Options
-from plateau.config import cli
-from plateau.data.corpus import DEV, TRAIN
+from conformer_ctc.options import LossOptions, Options
+from plateau.config import UserError, cli
 from plateau.data.features import load_statistics
-from plateau.data.loading import Batch, BatchLoader
-from plateau.data.tokens import BLANK_ID, Tokenizer, read_lang
+from plateau.data.loading import Batch
+from plateau.data.tokens import BLANK_ID, Tokenizer, min_frames, read_lang
 from plateau.graphs.ctc import ctc_loss
 from plateau.models.ctc import CtcModel
-from plateau.training.checkpoint import set_seed
-from plateau.training.distributed import join
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
-from plateau.training.selection import long_enough
-from plateau.training.trainer import Loss, LossFunction, Trainer
+from plateau.training.recipe import Recipe, train
+from plateau.training.trainer import Loss, LossFunction
 
 
-def make_loss(tokenizer: Tokenizer) -> LossFunction:
+def make_loss(tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
     """CTC in nats, summed over the batch, and how many frames say blank."""
 
     def loss_function(model: nn.Module, batch: Batch) -> Loss:
         targets = [tokenizer.encode(text) for text in batch.texts]
         log_probs, lengths = model(batch.features, batch.lengths)  # (N, T', V), (N,)
-        total = ctc_loss(log_probs, lengths, targets).sum()
+        total = ctc_loss(log_probs, lengths, targets, options.delay_penalty).sum()
         within = torch.arange(log_probs.shape[1], device=lengths.device) < lengths[:, None]
         blank = (log_probs.argmax(dim=2) == BLANK_ID) & within  # (N, T')
         return Loss(
@@ -44,12 +40,15 @@ def make_loss(tokenizer: Tokenizer) -> LossFunction:
     return loss_function
 
 
-def build(options: Options) -> tuple[CtcModel, LossFunction]:
-    """The recipe: its untrained model, and its loss."""
+def build(options: Options) -> Recipe:
+    """The untrained model, its loss, and what the loss needs."""
+    if options.loss.delay_penalty < 0:
+        penalty = options.loss.delay_penalty
+        raise UserError(f"loss.delay_penalty is {penalty}; it must not be negative")
     tokenizer = read_lang(lang_dir(options))
     model = CtcModel(options.features.num_mel_bins, len(tokenizer.tokens), options.encoder)
     model.norm.set_statistics(*load_statistics(corpus_of(options).statistics))
-    return model, make_loss(tokenizer)
+    return Recipe(model, make_loss(tokenizer, options.loss), min_frames)
 
 
 def main(exp_dir: Path) -> None:
@@ -58,45 +57,7 @@ def main(exp_dir: Path) -> None:
     Args:
         exp_dir: the experiment's folder, with its config.yaml
     """
-    options = Experiment(exp_dir).options(Options)
-    corpus = corpus_of(options)
-    tokenizer = read_lang(lang_dir(options))
-    workers = join()
-    set_seed(options.training.seed)
-    model, loss_function = build(options)
-    if not workers.is_main:  # the same model (torch sees to it), but not the same dropout
-        set_seed(options.training.seed + workers.rank)
-
-    loaders = {}
-    for set_name in (TRAIN, DEV):
-        if set_name not in corpus.sets():
-            continue  # a corpus without a development set trains without looking at one
-        left_out = exp_dir / "log" / f"left_out_{set_name}.txt"
-        loaders[set_name] = BatchLoader(
-            long_enough(corpus.cuts(set_name), tokenizer, model.output_lengths, left_out),
-            options.loading,
-            options.features,
-            shuffle=set_name == TRAIN,
-            seed=options.training.seed,
-            rank=workers.rank,
-            world_size=workers.world_size,
-        )
-    if workers.is_main:
-        parameters = sum(p.numel() for p in model.parameters())
-        hours = loaders[TRAIN].total_seconds / 3600
-        print(f"{parameters / 1e6:.2f} M parameters, {hours:.2f} h of training speech an epoch")
-    trainer = Trainer(
-        model,
-        loss_function,
-        loaders[TRAIN],
-        loaders.get(DEV),
-        options.training,
-        exp_dir,
-        workers,
-        dataclasses.asdict(options),
-    )
-    trainer.run()
-    workers.close()
+    train(exp_dir, Experiment(exp_dir).options(Options), build)
 
 
 if __name__ == "__main__":

@@ -131,14 +131,18 @@ def main(recipe: str, exp_dir: Path) -> None:
         notes += check_transcripts(set_name, cuts, tokenizer)
         notes += check_overlap(set_name, cuts, train)
     set_seed(options.training.seed)
-    model, loss_function = import_module(f"{recipe}.train").build(options)
+    built = import_module(f"{recipe}.train").build(options)
     left_out = exp_dir / "log" / f"left_out_{TRAIN}.txt"
-    usable = long_enough(train, tokenizer, model.output_lengths, left_out)
+    usable = long_enough(
+        train, tokenizer, built.model.output_lengths, built.frames_needed, left_out
+    )
     by_duration = sorted(usable, key=lambda cut: cut.duration)
     few = CutSet.from_cuts(
         by_duration[i] for i in sorted({len(by_duration) * i // 8 for i in range(8)})
     )
-    notes += check_model(model, loss_function, few, options.features, len(tokenizer.tokens))
+    notes += check_model(
+        built.model, built.loss_function, few, options.features, len(tokenizer.tokens)
+    )
     for note in notes:
         print(f"note: {note}")
     print(f"checked {len(train)} training utterances and {recipe}: ready to train")

@@ -5,56 +5,21 @@ DESIGN's contracts: Kaldi directories, Lhotse manifests, token folder, experimen
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import kaldialign
-import numpy as np
 import pytest
-import soundfile
 import torch
 from click.testing import CliRunner
 from lhotse import CutSet
 from lhotse.bin.modes import cli as lhotse_cli
 
 from conformer_ctc.options import DecodingOptions
-from plateau.data.kaldi import Utterance, write_data_dir
 from plateau.training import checkpoint
-from tests.training.toy import RATE, speak
+from tests.job import SETS, run, run_job
 
-ROOT = Path(__file__).parents[2]
 EXP_DIR = Path("exp/toy/conformer_ctc/x")
 METHODS = DecodingOptions().methods
-SETS = {"train": 40, "dev": 4, "test": 6}
-OVERRIDES = [
-    f"features.sampling_rate={RATE}",
-    "features.num_mel_bins=20",
-    "features.perturb_speed=[0.9]",
-    "tokens.kind=char",
-    "encoder.conformer.dim=32",
-    "encoder.conformer.num_layers=1",
-    "encoder.conformer.feedforward_dim=32",
-    "encoder.conformer.dropout=0",
-    "loading.max_duration=6",
-    "training.epochs=8",
-    "training.average_last=2",
-    "training.spec_augment.p=0",
-    "training.schedule.peak=1e-2",
-    "training.schedule.warmup_steps=10",
-]
-
-
-def run(script: str, *arguments: str) -> None:
-    """As `python script arguments`, without another process that imports torch."""
-    argv = sys.argv
-    sys.argv = [script, *arguments]
-    try:
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-    except SystemExit as exit:
-        assert not exit.code, f"{script}: {exit.code}"
-    finally:
-        sys.argv = argv
 
 
 @pytest.fixture(scope="module")
@@ -64,29 +29,7 @@ def job(tmp_path_factory):
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()
     patch.chdir(tmp_path_factory.mktemp("job"))
-    random = np.random.default_rng(0)
-    for set_name, count in SETS.items():
-        Path("audio", set_name).mkdir(parents=True)
-        utterances = []
-        for i in range(count):
-            letters = random.choice(list("abc"), size=random.integers(2, 6))
-            audio = f"audio/{set_name}/{i}.wav"
-            soundfile.write(audio, speak("".join(letters), random), RATE)
-            # Two or three letters are a word.
-            words = re.findall(".{2,3}", "".join(letters) + letters[0])
-            utterances.append(Utterance(f"{set_name}-{i:02}", set_name, " ".join(words), audio))
-        write_data_dir(Path("data/toy", set_name), utterances)
-    names = ["--corpus", "toy", "--recipe", "conformer_ctc", "--exp-dir", str(EXP_DIR)]
-    Path("default.yaml").touch()
-    run("local/configure.py", *names, "--config", "default.yaml", "--", *OVERRIDES)
-    run("local/validate_data_dir.py", *(f"data/toy/{set_name}" for set_name in SETS))
-    run("local/make_manifests.py", "data/toy")
-    run("local/compute_fbank.py", "data/toy", str(EXP_DIR / "config.yaml"), "--nj", "1")
-    run("local/make_tokens.py", "data/toy", str(EXP_DIR / "config.yaml"))
-    run("local/check.py", "conformer_ctc", str(EXP_DIR))
-    run("conformer_ctc/train.py", str(EXP_DIR))
-    run("conformer_ctc/decode.py", str(EXP_DIR))
-    run("local/results.py", str(EXP_DIR))
+    run_job("conformer_ctc", EXP_DIR, [])
     yield Path.cwd()
     patch.undo()
     torch.set_num_threads(threads)

@@ -171,9 +171,9 @@ def leaky(monkeypatch, wrap) -> None:
     build = recipe.build
 
     def build_leaky(options):
-        model, loss_function = build(options)
-        wrap(model)
-        return model, loss_function
+        built = build(options)
+        wrap(built.model)
+        return built
 
     monkeypatch.setattr(recipe, "build", build_leaky)
 
@@ -247,8 +247,8 @@ def test_a_loss_far_from_chance_is_noted(job, monkeypatch, capsys):
     job.prepare()
     make_loss = recipe.make_loss
 
-    def not_log_probabilities(tokenizer):
-        loss_function = make_loss(tokenizer)
+    def not_log_probabilities(tokenizer, options):
+        loss_function = make_loss(tokenizer, options)
 
         def hundredfold(model, batch) -> Loss:
             loss = loss_function(model, batch)

@@ -4,7 +4,7 @@ from lhotse.features import Features
 from lhotse.testing.dummies import dummy_recording
 
 from plateau.config import UserError
-from plateau.data.tokens import LexiconTokenizer
+from plateau.data.tokens import LexiconTokenizer, min_frames
 from plateau.training.selection import long_enough, num_frames
 
 TOKENIZER = LexiconTokenizer(
@@ -35,7 +35,7 @@ def test_utterances_too_short_for_their_tokens_are_left_out_and_named(tmp_path, 
         ]
     )
     path = tmp_path / "log" / "left_out.txt"
-    kept = long_enough(cuts, TOKENIZER, by_four, path)
+    kept = long_enough(cuts, TOKENIZER, by_four, min_frames, path)
     assert [c.id for c in kept] == ["three-in-three", "repeat-in-four", "silence", "no-text"]
     assert path.read_text().splitlines() == [
         "three-in-two needs 3 frames and has 2",
@@ -50,7 +50,9 @@ def test_utterances_too_short_for_their_tokens_are_left_out_and_named(tmp_path, 
 
 def test_nothing_is_said_when_all_are_long_enough(tmp_path, capsys):
     cuts = CutSet.from_cuts([cut("one", "a", 4), cut("two", "a b", 8)])
-    assert list(long_enough(cuts, TOKENIZER, by_four, tmp_path / "list.txt")) == list(cuts)
+    assert list(long_enough(cuts, TOKENIZER, by_four, min_frames, tmp_path / "list.txt")) == list(
+        cuts
+    )
     assert capsys.readouterr().out == ""
     assert not (tmp_path / "list.txt").exists()
 
@@ -58,7 +60,7 @@ def test_nothing_is_said_when_all_are_long_enough(tmp_path, capsys):
 def test_nothing_left_is_the_users_mistake(tmp_path):
     cuts = CutSet.from_cuts([cut("one", "a b", 4)])
     with pytest.raises(UserError, match="every utterance is too short") as error:
-        long_enough(cuts, TOKENIZER, by_four, tmp_path / "list.txt")
+        long_enough(cuts, TOKENIZER, by_four, min_frames, tmp_path / "list.txt")
     assert str(tmp_path / "list.txt") in str(error.value)
     assert "one needs 2" in (tmp_path / "list.txt").read_text()
 

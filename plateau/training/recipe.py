@@ -1,0 +1,80 @@
+"""Training as every recipe does it: from an experiment's options to its final model."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from plateau.data.corpus import DEV, TRAIN
+from plateau.data.loading import BatchLoader
+from plateau.data.tokens import read_lang
+from plateau.training.checkpoint import set_seed
+from plateau.training.distributed import join
+from plateau.training.experiment import ExperimentOptions, corpus_of, lang_dir
+from plateau.training.selection import long_enough
+from plateau.training.trainer import LossFunction, Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a recipe brings to the trainer: ``build(options)`` in ``<recipe>/train.py`` makes it.
+
+    Args:
+        model: untrained. ``model.output_lengths`` tells the frames of its encoder's output.
+        loss_function: of a batch.
+        frames_needed: the fewest frames of the encoder's output that tokens have an alignment with.
+    """
+
+    model: nn.Module
+    loss_function: LossFunction
+    frames_needed: Callable[[Sequence[int]], int]
+
+
+def train(
+    exp_dir: Path, options: ExperimentOptions, build: Callable[[ExperimentOptions], Recipe]
+) -> None:
+    """Train an experiment, or go on with it; in as many processes as `torchrun` started."""
+    corpus = corpus_of(options)
+    tokenizer = read_lang(lang_dir(options))
+    workers = join()
+    set_seed(options.training.seed)
+    recipe = build(options)
+    if not workers.is_main:  # the same model (torch sees to it), but not the same dropout
+        set_seed(options.training.seed + workers.rank)
+
+    loaders = {}
+    for set_name in (TRAIN, DEV):
+        if set_name not in corpus.sets():
+            continue  # a corpus without a development set trains without looking at one
+        loaders[set_name] = BatchLoader(
+            long_enough(
+                corpus.cuts(set_name),
+                tokenizer,
+                recipe.model.output_lengths,
+                recipe.frames_needed,
+                exp_dir / "log" / f"left_out_{set_name}.txt",
+            ),
+            options.loading,
+            options.features,
+            shuffle=set_name == TRAIN,
+            seed=options.training.seed,
+            rank=workers.rank,
+            world_size=workers.world_size,
+        )
+    if workers.is_main:
+        parameters = sum(p.numel() for p in recipe.model.parameters())
+        hours = loaders[TRAIN].total_seconds / 3600
+        print(f"{parameters / 1e6:.2f} M parameters, {hours:.2f} h of training speech an epoch")
+    trainer = Trainer(
+        recipe.model,
+        recipe.loss_function,
+        loaders[TRAIN],
+        loaders.get(DEV),
+        options.training,
+        exp_dir,
+        workers,
+        dataclasses.asdict(options),
+    )
+    trainer.run()
+    workers.close()

@@ -1,0 +1,77 @@
+"""Stages 1 to 8 of a recipe on tones, by the scripts' own command lines."""
+
+import re
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from plateau.data.kaldi import Utterance, write_data_dir
+from tests.training.toy import RATE, speak
+
+ROOT = Path(__file__).parents[1]
+SETS = {"train": 40, "dev": 4, "test": 6}
+OVERRIDES = [
+    f"features.sampling_rate={RATE}",
+    "features.num_mel_bins=20",
+    "features.perturb_speed=[0.9]",
+    "tokens.kind=char",
+    "encoder.conformer.dim=32",
+    "encoder.conformer.num_layers=1",
+    "encoder.conformer.feedforward_dim=32",
+    "encoder.conformer.dropout=0",
+    "loading.max_duration=6",
+    "training.epochs=8",
+    "training.average_last=2",
+    "training.spec_augment.p=0",
+    "training.schedule.peak=1e-2",
+    "training.schedule.warmup_steps=10",
+]
+
+
+def run(script: str, *arguments: str) -> None:
+    """As `python script arguments`, without another process that imports torch."""
+    argv = sys.argv
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    except SystemExit as exit:
+        assert not exit.code, f"{script}: {exit.code}"
+    finally:
+        sys.argv = argv
+
+
+def run_job(recipe: str, exp_dir: Path, overrides: Sequence[str]) -> None:
+    """Make a corpus of tones in this folder, and train and decode the recipe on it."""
+    random = np.random.default_rng(0)
+    for set_name, count in SETS.items():
+        Path("audio", set_name).mkdir(parents=True)
+        utterances = []
+        for i in range(count):
+            letters = random.choice(list("abc"), size=random.integers(2, 6))
+            audio = f"audio/{set_name}/{i}.wav"
+            soundfile.write(audio, speak("".join(letters), random), RATE)
+            # Two or three letters are a word.
+            words = re.findall(".{2,3}", "".join(letters) + letters[0])
+            utterances.append(Utterance(f"{set_name}-{i:02}", set_name, " ".join(words), audio))
+        write_data_dir(Path("data/toy", set_name), utterances)
+    start(recipe, exp_dir, overrides)
+    config = str(exp_dir / "config.yaml")
+    run("local/validate_data_dir.py", *(f"data/toy/{set_name}" for set_name in SETS))
+    run("local/make_manifests.py", "data/toy")
+    run("local/compute_fbank.py", "data/toy", config, "--nj", "1")
+    run("local/make_tokens.py", "data/toy", config)
+    run("local/check.py", recipe, str(exp_dir))
+    run(f"{recipe}/train.py", str(exp_dir))
+    run(f"{recipe}/decode.py", str(exp_dir))
+    run("local/results.py", str(exp_dir))
+
+
+def start(recipe: str, exp_dir: Path, overrides: Sequence[str]) -> None:
+    """Write the options of an experiment."""
+    names = ["--corpus", "toy", "--recipe", recipe, "--exp-dir", str(exp_dir)]
+    Path("default.yaml").touch()
+    run("local/configure.py", *names, "--config", "default.yaml", "--", *OVERRIDES, *overrides)
