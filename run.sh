@@ -13,7 +13,7 @@
 #   4  pre-flight     checks of data and options before hours are spent
 #   5  train                                                  exp/…/checkpoints
 #   6  decode         and score                               exp/…/decode_SET_METHOD
-#   7  align          (not there yet)
+#   7  align          the final model, transducer only so far  exp/…/align_SET
 #   8  report         results.json and the table of results   exp/…/results.json
 #
 # Options:
@@ -22,7 +22,7 @@
 #   --corpus NAME     espeak (default), yesno, fsdd, mboshi, or your own: Kaldi data directories
 #                     data/NAME/train, data/NAME/dev, data/NAME/test*
 #   --corpus-dir DIR  where the recordings of a published corpus are
-#   --recipe NAME     conformer_ctc (default)
+#   --recipe NAME     conformer_ctc (default), transducer
 #   --exp NAME        experiment's name; without it, "default" and the overrides given after --
 #   --config FILE     options in YAML (egs/CORPUS/conf/RECIPE.yaml, else RECIPE/conf/default.yaml)
 #   --nj N            parallel processes for corpus and features (number of cores)
@@ -143,5 +143,14 @@ run_stage 6 "decoding" "$exp_dir/.decoded" \
   "$(options_of decoding) $(mark "$exp_dir/checkpoints/.done") $(mark "$data/fbank/.done")" \
   $decode_cmd python "$recipe/decode.py" "$exp_dir"
 
-if [ "$stage" -eq 7 ]; then echo "stage 7, alignment: not there yet"; fi
+if [ -f "$recipe/align.py" ]; then
+  aligned=("$exp_dir"/align_*)
+  if [ ! -e "${aligned[0]}" ]; then rm -f "$exp_dir/.aligned"; fi
+  # shellcheck disable=SC2086
+  run_stage 7 "alignment" "$exp_dir/.aligned" \
+    "$(mark "$exp_dir/checkpoints/.done") $(mark "$data/fbank/.done")" \
+    $decode_cmd python "$recipe/align.py" "$exp_dir"
+elif [ "$stage" -eq 7 ]; then
+  echo "stage 7, alignment: not there yet for $recipe"
+fi
 if [ "$stage" -le 8 ] && [ "$stop_stage" -ge 8 ]; then python local/results.py "$exp_dir"; fi

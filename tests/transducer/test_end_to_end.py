@@ -1,0 +1,103 @@
+"""The transducer through stages 1 to 8 on tones, and its alignments."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("k2")
+
+from tests.job import SETS, run, run_job, start
+
+EXP_DIR = Path("exp/toy/transducer/x")
+METHODS = ("greedy", "modified_beam", "fast_beam", "fast_beam_lg")
+ARPA = """\\data\\
+ngram 1=5
+
+\\1-grams:
+-1.0 <s>
+-0.5 </s>
+-0.7 aa
+-0.7 ab
+-0.7 bc
+
+\\end\\
+"""
+OVERRIDES = [
+    "predictor.dim=16",
+    "joiner.dim=32",
+    "loss.ctc_layers=[1]",
+    "loss.ctc_scales=[1.0]",
+    "loss.after_steps=60",
+    "loss.warm_up_steps=20",
+    "loss.topology=rna",
+    "training.epochs=16",
+    f"decoding.methods=[{','.join(METHODS)}]",
+    "decoding.arpa=words.arpa",
+]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """The folder of a finished job."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    patch = pytest.MonkeyPatch()
+    patch.chdir(tmp_path_factory.mktemp("job"))
+    Path("words.arpa").write_text(ARPA)
+    run_job("transducer", EXP_DIR, OVERRIDES)
+    yield Path.cwd()
+    patch.undo()
+    torch.set_num_threads(threads)
+
+
+pytestmark = pytest.mark.slow
+
+
+def cer(exp_dir: Path) -> dict[tuple[str, str], float]:
+    records = json.loads((exp_dir / "results.json").read_text())
+    return {(r["set"], r["method"]): r["value"] for r in records if r["metric"] == "cer"}
+
+
+def test_tones_are_learnt(job):
+    found = cer(job / EXP_DIR)
+    assert {method for _, method in found} == set(METHODS)
+    for method in ("greedy", "modified_beam", "fast_beam"):
+        assert found["test", method] < 10, found
+
+
+def test_alignment_has_a_line_for_each_word(job):
+    run("transducer/align.py", str(EXP_DIR), "--sets", "test")
+    texts = [line.split() for line in (job / "data/toy/test/text").read_text().splitlines()]
+    lines = (job / EXP_DIR / "align_test/words.ctm").read_text().splitlines()
+    words = [line.split() for line in lines]
+    assert len(texts) == SETS["test"]
+    for name, *spoken in texts:
+        assert [fields[4] for fields in words if fields[0] == name] == spoken
+        begins = [float(fields[2]) for fields in words if fields[0] == name]
+        assert begins == sorted(begins)
+        assert (job / EXP_DIR / f"align_test/{name}.TextGrid").exists()
+
+
+def test_viterbi_training_goes_on_from_an_alignment(job):
+    run("transducer/align.py", str(EXP_DIR), "--sets", "train,dev")
+    files = ",".join(f"{EXP_DIR}/align_{name}/frames.txt" for name in ("train", "dev"))
+    exp_dir = EXP_DIR.with_name("y")
+    options = [
+        "loss.kind=viterbi",
+        "loss.aligner=file",
+        f"loss.alignment={files}",
+        "loss.after_steps=0",
+        f"init_from={EXP_DIR}",
+        "training.epochs=2",
+    ]
+    start("transducer", exp_dir, [*OVERRIDES, *options])
+    for script in ("transducer/train.py", "transducer/decode.py", "local/results.py"):
+        run(script, str(exp_dir))
+    assert cer(job / exp_dir)["test", "greedy"] < 10
+    missing = job / EXP_DIR / "align_dev" / "frames.txt"
+    missing.write_text("")
+    (job / exp_dir / "checkpoints").rename(job / exp_dir / "checkpoints_before")
+    with pytest.raises(AssertionError, match="has no alignment of dev-"):
+        run("transducer/train.py", str(exp_dir))

@@ -1,0 +1,96 @@
+"""Stage 7: forced alignment of transcripts with the final model.
+
+`python transducer/align.py exp/<corpus>/transducer/<exp> --sets dev,test` writes, for each set,
+``align_<set>/`` with ``tokens.ctm``, ``words.ctm``, a Praat TextGrid for each utterance,
+``frames.txt`` (the encoder's frame of each token) and ``left_out.txt``.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from plateau.alignment.files import (
+    AlignedUtterance,
+    aligned_utterance,
+    words_of,
+    write_alignments,
+    write_frames,
+)
+from plateau.alignment.transducer import Topology, align
+from plateau.config import UserError, cli, resolve
+from plateau.data.features import FRAME_SHIFT
+from plateau.data.loading import Batch, BatchLoader
+from plateau.data.tokens import Tokenizer, read_lang
+from plateau.io import write_text
+from plateau.models.transducer import TransducerModel
+from plateau.training import checkpoint
+from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from transducer.options import Options
+from transducer.train import build
+
+
+def aligned(
+    model: TransducerModel, batches: Iterable[Batch], tokenizer: Tokenizer, topology: Topology
+) -> Iterator[tuple[AlignedUtterance, tuple[int, ...]] | str]:
+    """Each utterance with its tokens' frames, or why it has none: ``<id> <reason>``."""
+    device = next(model.parameters()).device
+    frame_shift = model.encoder.subsampling_factor * FRAME_SHIFT
+    for batch in batches:
+        words = [words_of(tokenizer, text or "") for text in batch.texts]
+        targets = [[token for _, tokens in each for token in tokens] for each in words]
+        features, lengths = batch.features.to(device), batch.lengths.to(device)
+        alignments = align(model, features, lengths, targets, topology)
+        for id, each, target, found in zip(batch.ids, words, targets, alignments, strict=True):
+            if not target:
+                yield f"{id} has no text"
+            elif not found.frames:
+                yield f"{id} has {len(target)} tokens and {found.num_frames} frames, no path fits"
+            else:
+                arguments = (found.frames, found.num_frames, frame_shift, tokenizer)
+                yield aligned_utterance(id, each, *arguments), found.frames
+
+
+def main(exp_dir: Path, sets: str = "") -> None:
+    """Align sets of the experiment's corpus by the final model.
+
+    Args:
+        exp_dir: the experiment's folder, trained
+        sets: names of sets, separated by commas; without it, those that are decoded
+    """
+    experiment = Experiment(exp_dir)
+    state = checkpoint.load(experiment.final_model)
+    options = resolve(Options, state["options"])
+    corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
+    names = sets.replace(",", " ").split() or corpus.test_sets()
+    unknown = sorted(set(names) - set(corpus.sets()))
+    if unknown:
+        raise UserError(
+            f"--sets: {corpus.root} has no {', '.join(unknown)}; it has {', '.join(corpus.sets())}"
+        )
+    model = build(options).model
+    model.load_state_dict(state["model"])
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+    for name in names:
+        loader = BatchLoader(corpus.cuts(name), options.loading, options.features)
+        batches = tqdm(loader.batches(), desc=name, unit="batch", disable=None, leave=False)
+        utterances, frames, left_out = [], {}, []
+        for result in aligned(model, batches, tokenizer, options.loss.topology):
+            if isinstance(result, str):
+                left_out.append(result)
+                continue
+            utterances.append(result[0])
+            frames[result[0].id] = result[1]
+        align_dir = exp_dir / f"align_{name}"
+        write_alignments(align_dir, utterances)
+        write_frames(align_dir / "frames.txt", frames)
+        write_text(align_dir / "left_out.txt", "".join(f"{line}\n" for line in sorted(left_out)))
+        print(f"{name}: {len(utterances)} utterances aligned, in {align_dir}")
+        for line in sorted(left_out):
+            print(f"{name}: left out {line}")
+
+
+if __name__ == "__main__":
+    cli(main)

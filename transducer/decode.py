@@ -1,0 +1,113 @@
+"""Stage 6: decode the test sets with the final model, and score."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plateau.config import UserError, cli, resolve
+from plateau.data.corpus import TRAIN
+from plateau.data.tokens import Tokenizer, read_lang
+from plateau.decoding.run import Search, decode_test_sets
+from plateau.decoding.transducer import (
+    Hypothesis,
+    fast_beam_search,
+    greedy_search,
+    modified_beam_search,
+)
+from plateau.graphs.transducer_decoding import lg_graph, trivial_graph
+from plateau.models.transducer import TransducerModel
+from plateau.text import normalise
+from plateau.training import checkpoint
+from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from transducer.options import DecodingOptions, Options
+from transducer.train import build
+
+
+def searches(
+    model: TransducerModel,
+    options: DecodingOptions,
+    topology: str,
+    tokenizer: Tokenizer,
+    train_texts: Iterable[str],
+) -> dict[str, Search]:
+    """The methods asked for: from the joiner's view (N, T, J) and lengths (N,) to hypotheses.
+
+    Raises:
+        UserError: a method lacks what it needs.
+    """
+    found: dict[str, Search] = {}
+    penalty = options.blank_penalty
+    if "greedy" in options.methods:
+        found["greedy"] = partial(greedy_search, model, topology=topology, blank_penalty=penalty)
+    if "modified_beam" in options.methods:
+        search = partial(
+            modified_beam_search,
+            model,
+            beam=options.beam,
+            topology=topology,
+            blank_penalty=penalty,
+        )
+        found["modified_beam"] = partial(_best, search)
+    graphs = {}
+    vocab_size = len(tokenizer.tokens)
+    if "fast_beam" in options.methods:
+        graphs["fast_beam"] = trivial_graph(vocab_size)
+    if "fast_beam_lg" in options.methods:
+        if not options.arpa:
+            raise UserError("decoding.methods has fast_beam_lg: set decoding.arpa to an ARPA file")
+        words = {word for text in train_texts for word in normalise(text).split()}
+        lexicon = {word: tokenizer.encode(word) for word in sorted(words)}
+        arpa, scale = Path(options.arpa), options.lm_scale
+        graphs["fast_beam_lg"] = lg_graph(lexicon, arpa, vocab_size, scale)
+    for method, graph in graphs.items():
+        search = partial(
+            fast_beam_search,
+            model,
+            graph=graph,
+            beam=options.search_beam,
+            blank_penalty=penalty,
+        )
+        found[method] = partial(_best, search)
+    return found
+
+
+def _best(search: Callable[..., list[list[Hypothesis]]], *encoded: Tensor) -> list[Hypothesis]:
+    return [n_best[0] for n_best in search(*encoded)]
+
+
+def main(exp_dir: Path) -> None:
+    """Decode every test set of the experiment's corpus by every method.
+
+    Args:
+        exp_dir: the experiment's folder, trained
+    """
+    experiment = Experiment(exp_dir)
+    state = checkpoint.load(experiment.final_model)
+    # What the model is comes from the run; how to decode may change afterwards.
+    options = resolve(Options, state["options"])
+    decoding = experiment.options(Options).decoding
+    tokenizer = read_lang(lang_dir(options))
+    texts = (supervision.text for supervision in corpus_of(options).supervisions(TRAIN))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = build(options).model
+    model.load_state_dict(state["model"])
+    model.to(device).eval()
+
+    def encode(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return model.encode(features.to(device), lengths.to(device))
+
+    decode_test_sets(
+        experiment,
+        options,
+        tokenizer,
+        model.encoder.subsampling_factor,
+        encode,
+        searches(model, decoding, options.loss.topology, tokenizer, texts),
+    )
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Full sum → align → cross entropy along the alignment → full sum again, as one command.
+#
+#   transducer/pipeline.sh --corpus yesno --corpus-dir DIR -- training.epochs=20
+#
+# Zeyer et al. 2020, "A new training pipeline for an improved neural transducer" (arXiv:2005.09319).
+# Three experiments exp/CORPUS/transducer/NAME-{full-sum,viterbi,retrain}; each is decoded. Finished
+# parts are not done again.
+#
+# Options:
+#   --corpus NAME     espeak (default), or another
+#   --corpus-dir DIR  where the recordings of a published corpus are
+#   --exp NAME        what the experiments' names begin with (pipeline)
+# After "--": field.name=value for all three.
+set -euo pipefail
+called_from=$PWD
+cd "$(dirname "$0")/.."
+
+corpus=espeak
+corpus_dir=
+exp=pipeline
+. utils/parse_options.sh
+. ./path.sh || exit 1
+case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
+dir=exp/$corpus/transducer/$exp
+
+part() {
+  local name=$1
+  shift
+  ./run.sh --recipe transducer --corpus "$corpus" ${corpus_dir:+--corpus-dir "$corpus_dir"} \
+    --exp "$exp-$name" -- "$@"
+}
+
+part full-sum "$@"
+# Of the training set and, where there is one, the development set.
+sets=train
+if [ -f "data/$corpus/dev/wav.scp" ]; then sets=train,dev; fi
+alignment=$dir-full-sum/align_train/frames.txt
+if [ ! -f "$alignment" ] || [ "$dir-full-sum/checkpoints/averaged.pt" -nt "$alignment" ]; then
+  python transducer/align.py "$dir-full-sum" --sets "$sets"
+fi
+files=$alignment
+if [ "$sets" = train,dev ]; then files=$files,$dir-full-sum/align_dev/frames.txt; fi
+part viterbi "$@" loss.kind=viterbi loss.aligner=file "loss.alignment=$files" \
+  loss.after_steps=0 "init_from=$dir-full-sum"
+part retrain "$@" loss.after_steps=0 "init_from=$dir-viterbi"

@@ -1,0 +1,233 @@
+"""Stage 5: train a transducer.
+
+`python transducer/train.py exp/<corpus>/transducer/<exp>` trains what its config.yaml says; with
+`python utils/torchrun.py --standalone --nproc_per_node N` in place of `python`, on N GPUs.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from plateau.alignment.files import read_frames
+from plateau.alignment.transducer import (
+    PADDING,
+    alignment_loss,
+    best_path,
+    lattice_log_probs,
+    pad,
+)
+from plateau.config import UserError, cli
+from plateau.data.features import load_statistics
+from plateau.data.loading import Batch
+from plateau.data.tokens import Tokenizer, min_frames, read_lang
+from plateau.graphs.ctc import ctc_graphs, ctc_loss
+from plateau.graphs.dense import best_paths
+from plateau.graphs.transducer import full_loss, pruned_loss, simple_loss
+from plateau.models.transducer import TransducerModel, TransducerOutput
+from plateau.training import checkpoint
+from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.recipe import Recipe, train
+from plateau.training.trainer import Loss, LossFunction
+from transducer.options import LossOptions, Options
+
+
+def transducer_loss(
+    model: TransducerModel,
+    output: TransducerOutput,
+    targets: Sequence[Sequence[int]],
+    options: LossOptions,
+    warm: float = 1.0,
+    frames: Sequence[Sequence[int]] | None = None,
+) -> Tensor:
+    """The loss of each utterance (N,), in nats; auxiliary CTC losses are added.
+
+    Args:
+        model: whose joiner to use.
+        output: of that model.
+        targets: N token sequences.
+        options: which loss.
+        warm: how far warm-up is, 0 to 1; below 0 only the CTC losses count.
+        frames: alignments, for Viterbi training: the frame of each token. Without it they are those
+            of the model as it is.
+    """
+    lengths, topology, penalty = output.lengths, options.topology, options.delay_penalty
+    weight = 0.1 + 0.9 * warm
+    if warm < 0:
+        losses = lengths.new_zeros(lengths.shape, dtype=torch.float32)
+    elif options.kind == "viterbi":
+        device = output.encoder.device
+        losses = weight * alignment_loss(
+            model.joiner,
+            output,
+            pad(targets, device=device),  # (N, U)
+            best_frames(model, output, targets, options)
+            if frames is None
+            else pad(frames, PADDING, device),
+            topology,
+            options.focal_factor,
+            options.label_smoothing,
+            options.chunk or None,
+        )
+    elif options.kind == "full":
+        log_probs = model.joiner(output.encoder.unsqueeze(2), output.predictor.unsqueeze(1))
+        losses = weight * full_loss(log_probs, targets, lengths, topology, penalty)
+    else:
+        simple, ranges = simple_loss(
+            output.am,
+            output.lm,
+            targets,
+            lengths,
+            topology,
+            options.am_scale,
+            options.lm_scale,
+            penalty,
+            options.prune_range,
+        )
+        pruned = pruned_loss(
+            output.encoder,
+            output.predictor,
+            model.joiner,
+            ranges,
+            targets,
+            lengths,
+            topology,
+            penalty,
+        )
+        losses = (1 - warm * (1 - options.simple_scale)) * simple + weight * pruned
+    for layer, scale in zip(options.ctc_layers, options.ctc_scales, strict=True):
+        losses = losses + scale * ctc_loss(output.ctc[layer], lengths, targets)
+    return losses
+
+
+@torch.no_grad()
+def best_frames(
+    model: TransducerModel,
+    output: TransducerOutput,
+    targets: Sequence[Sequence[int]],
+    options: LossOptions,
+) -> Tensor:
+    """The frame of each token on the best alignment of the model as it is: (N, U)."""
+    device = output.encoder.device
+    if options.aligner == "transducer":
+        tokens = pad(targets, device=device)  # (N, U)
+        blank, label = lattice_log_probs(model, output, tokens)  # (N, T, U + 1), (N, T, U)
+        numbers = torch.tensor([len(target) for target in targets], device=device)
+        return best_path(blank, label, output.lengths, numbers, options.topology)[0]
+    log_probs = output.ctc[options.ctc_layers[-1]]
+    paths = best_paths(log_probs, output.lengths, ctc_graphs(targets, device))
+    begin = [
+        [t for t, label in enumerate(path) if label and (t == 0 or label != path[t - 1])]
+        for path in paths
+    ]
+    return pad(begin, PADDING, device)
+
+
+def make_loss(model: TransducerModel, tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
+    """The loss summed over a batch."""
+    alignments: dict[str, tuple[int, ...]] = {}
+    if options.kind == "viterbi" and options.aligner == "file":
+        for path in options.alignment.split(","):
+            alignments |= read_frames(Path(path))
+
+    def loss_function(wrapped: nn.Module, batch: Batch) -> Loss:
+        targets = [tokenizer.encode(text) for text in batch.texts]
+        tokens = pad(targets, device=batch.features.device)  # (N, U)
+        output = wrapped(batch.features, batch.lengths, tokens)
+        steps = int(model.steps) - options.after_steps
+        warm = min(1.0, steps / max(options.warm_up_steps, 1))
+        if wrapped.training:
+            model.steps += 1
+        frames = None
+        if alignments:
+            missing = [name for name in batch.ids if name not in alignments]
+            if missing:
+                raise UserError(f"{options.alignment} has no alignment of {missing[0]}")
+            frames = [alignments[name] for name in batch.ids]
+        losses = transducer_loss(model, output, targets, options, warm, frames)
+        return Loss(
+            total=losses.sum(),
+            tokens=sum(map(len, targets)),
+            counts={},
+            frames=int(output.lengths.sum()),
+        )
+
+    return loss_function
+
+
+def frames_needed(options: LossOptions, tokens: Sequence[int]) -> int:
+    """The fewest frames that an alignment of these tokens has."""
+    if options.ctc_layers:
+        return max(1, min_frames(tokens))
+    if options.topology != "rnnt":
+        return max(1, len(tokens))
+    if options.kind == "pruned":  # a frame can have as many labels as its range has steps
+        return max(1, math.ceil(len(tokens) / (options.prune_range - 1)))
+    return 1
+
+
+def build(options: Options) -> Recipe:
+    """The untrained model, its loss, and what the loss needs.
+
+    Raises:
+        UserError: options that do not fit together.
+    """
+    loss = options.loss
+    if len(loss.ctc_layers) != len(loss.ctc_scales):
+        raise UserError(
+            f"loss.ctc_layers has {len(loss.ctc_layers)} layers and loss.ctc_scales "
+            f"{len(loss.ctc_scales)} scales; give a scale for each layer"
+        )
+    if loss.prune_range < 2:
+        raise UserError(f"loss.prune_range is {loss.prune_range}; it must be at least 2")
+    if loss.delay_penalty < 0:
+        raise UserError(f"loss.delay_penalty is {loss.delay_penalty}; it must not be negative")
+    if loss.lm_scale < 0 or loss.am_scale < 0 or loss.lm_scale + loss.am_scale > 1:
+        raise UserError("loss.lm_scale and loss.am_scale must be 0 or more, and at most 1 together")
+    if loss.kind == "viterbi" and loss.aligner == "ctc" and not loss.ctc_layers:
+        raise UserError("loss.aligner=ctc aligns by an auxiliary CTC layer: set loss.ctc_layers")
+    tokenizer = read_lang(lang_dir(options))
+    model = TransducerModel(
+        options.features.num_mel_bins,
+        len(tokenizer.tokens),
+        options.encoder,
+        options.predictor,
+        options.joiner,
+        loss.ctc_layers,
+    )
+    model.norm.set_statistics(*load_statistics(corpus_of(options).statistics))
+    return Recipe(
+        model, make_loss(model, tokenizer, loss), lambda tokens: frames_needed(loss, tokens)
+    )
+
+
+def build_initial(options: Options) -> Recipe:
+    """What `build` gives, with the parameters that training starts with.
+
+    Raises:
+        UserError: ``init_from`` has no final model, or one of other sizes.
+    """
+    recipe = build(options)
+    if options.init_from:
+        final = Experiment(Path(options.init_from)).final_model
+        try:
+            recipe.model.load_state_dict(checkpoint.load(final)["model"])
+        except RuntimeError as error:
+            raise UserError(f"init_from: {final} is another model: {str(error)[:200]}") from None
+        recipe.model.steps.zero_()
+    return recipe
+
+
+def main(exp_dir: Path) -> None:
+    """Train an experiment, or go on with it.
+
+    Args:
+        exp_dir: the experiment's folder, with its config.yaml
+    """
+    train(exp_dir, Experiment(exp_dir).options(Options), build_initial)
+
+
+if __name__ == "__main__":
+    cli(main)
