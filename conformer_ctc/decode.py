@@ -6,20 +6,19 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from conformer_ctc.options import DecodingOptions, Options
-from plateau.config import cli, resolve
+from conformer_ctc.train import build_model
+from plateau.config import cli
 from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, read_lang
 from plateau.decoding.ctc import greedy_search, one_best, prefix_beam_search
 from plateau.decoding.run import Search, decode_test_sets
 from plateau.graphs.ctc import ctc_topology, lexicon_graph
-from plateau.models.ctc import CtcModel
 from plateau.text import normalise
-from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.recipe import load_final
 
 
 def unigram(
@@ -62,18 +61,12 @@ def main(exp_dir: Path) -> None:
         exp_dir: the experiment's folder, trained
     """
     experiment = Experiment(exp_dir)
-    state = checkpoint.load(experiment.final_model)
-    # What the model is comes from the run; how to decode may change afterwards.
-    options = resolve(Options, state["options"])
-    decoding = experiment.options(Options).decoding
+    options, model = load_final(experiment, Options, build_model)
+    decoding = experiment.options(Options).decoding  # which may have changed since
     tokenizer = read_lang(lang_dir(options))
     texts = (supervision.text for supervision in corpus_of(options).supervisions(TRAIN))
     methods = searches(decoding, tokenizer, texts)
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = CtcModel(options.features.num_mel_bins, len(tokenizer.tokens), options.encoder)
-    model.load_state_dict(state["model"])
-    model.to(device).eval()
+    device = next(model.parameters()).device
 
     def encode(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         log_probs, lengths = model(features.to(device), lengths.to(device))  # (N, T', V), (N,)

@@ -40,15 +40,25 @@ def make_loss(tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
     return loss_function
 
 
+def build_model(options: Options) -> CtcModel:
+    """The untrained model."""
+    num_labels = len(read_lang(lang_dir(options)).tokens)
+    model = CtcModel(options.features.num_mel_bins, num_labels, options.encoder)
+    model.norm.set_statistics(*load_statistics(corpus_of(options).statistics))
+    return model
+
+
 def build(options: Options) -> Recipe:
-    """The untrained model, its loss, and what the loss needs."""
+    """The untrained model, its loss, and what the loss needs.
+
+    Raises:
+        UserError: options that cannot be.
+    """
     if options.loss.delay_penalty < 0:
         penalty = options.loss.delay_penalty
         raise UserError(f"loss.delay_penalty is {penalty}; it must not be negative")
-    tokenizer = read_lang(lang_dir(options))
-    model = CtcModel(options.features.num_mel_bins, len(tokenizer.tokens), options.encoder)
-    model.norm.set_statistics(*load_statistics(corpus_of(options).statistics))
-    return Recipe(model, make_loss(tokenizer, options.loss), min_frames)
+    loss = make_loss(read_lang(lang_dir(options)), options.loss)
+    return Recipe(build_model(options), loss, min_frames)
 
 
 def main(exp_dir: Path) -> None:

@@ -8,7 +8,6 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from plateau.alignment.files import (
@@ -19,16 +18,16 @@ from plateau.alignment.files import (
     write_frames,
 )
 from plateau.alignment.transducer import Topology, align
-from plateau.config import UserError, cli, resolve
+from plateau.config import UserError, cli
 from plateau.data.features import FRAME_SHIFT
 from plateau.data.loading import Batch, BatchLoader
 from plateau.data.tokens import Tokenizer, read_lang
 from plateau.io import write_text
 from plateau.models.transducer import TransducerModel
-from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.recipe import load_final
 from transducer.options import Options
-from transducer.train import build
+from transducer.train import build_model
 
 
 def aligned(
@@ -60,8 +59,7 @@ def main(exp_dir: Path, sets: str = "") -> None:
         sets: names of sets, separated by commas; without it, those that are decoded
     """
     experiment = Experiment(exp_dir)
-    state = checkpoint.load(experiment.final_model)
-    options = resolve(Options, state["options"])
+    options, model = load_final(experiment, Options, build_model)
     corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
     names = sets.replace(",", " ").split() or corpus.test_sets()
     unknown = sorted(set(names) - set(corpus.sets()))
@@ -69,9 +67,6 @@ def main(exp_dir: Path, sets: str = "") -> None:
         raise UserError(
             f"--sets: {corpus.root} has no {', '.join(unknown)}; it has {', '.join(corpus.sets())}"
         )
-    model = build(options).model
-    model.load_state_dict(state["model"])
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     for name in names:
         loader = BatchLoader(corpus.cuts(name), options.loading, options.features)

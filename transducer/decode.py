@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from plateau.config import UserError, cli, resolve
+from plateau.config import UserError, cli
 from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, read_lang
 from plateau.decoding.run import Search, decode_test_sets
@@ -20,10 +19,10 @@ from plateau.decoding.transducer import (
 from plateau.graphs.transducer_decoding import lg_graph, trivial_graph
 from plateau.models.transducer import TransducerModel
 from plateau.text import normalise
-from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.recipe import load_final
 from transducer.options import DecodingOptions, Options
-from transducer.train import build
+from transducer.train import build_model
 
 
 def searches(
@@ -85,16 +84,11 @@ def main(exp_dir: Path) -> None:
         exp_dir: the experiment's folder, trained
     """
     experiment = Experiment(exp_dir)
-    state = checkpoint.load(experiment.final_model)
-    # What the model is comes from the run; how to decode may change afterwards.
-    options = resolve(Options, state["options"])
-    decoding = experiment.options(Options).decoding
+    options, model = load_final(experiment, Options, build_model)
+    decoding = experiment.options(Options).decoding  # which may have changed since
     tokenizer = read_lang(lang_dir(options))
     texts = (supervision.text for supervision in corpus_of(options).supervisions(TRAIN))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = build(options).model
-    model.load_state_dict(state["model"])
-    model.to(device).eval()
+    device = next(model.parameters()).device
 
     def encode(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return model.encode(features.to(device), lengths.to(device))

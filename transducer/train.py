@@ -168,6 +168,20 @@ def frames_needed(options: LossOptions, tokens: Sequence[int]) -> int:
     return 1
 
 
+def build_model(options: Options) -> TransducerModel:
+    """The untrained model."""
+    model = TransducerModel(
+        options.features.num_mel_bins,
+        len(read_lang(lang_dir(options)).tokens),
+        options.encoder,
+        options.predictor,
+        options.joiner,
+        options.loss.ctc_layers,
+    )
+    model.norm.set_statistics(*load_statistics(corpus_of(options).statistics))
+    return model
+
+
 def build(options: Options) -> Recipe:
     """The untrained model, its loss, and what the loss needs.
 
@@ -188,18 +202,11 @@ def build(options: Options) -> Recipe:
         raise UserError("loss.lm_scale and loss.am_scale must be 0 or more, and at most 1 together")
     if loss.kind == "viterbi" and loss.aligner == "ctc" and not loss.ctc_layers:
         raise UserError("loss.aligner=ctc aligns by an auxiliary CTC layer: set loss.ctc_layers")
-    tokenizer = read_lang(lang_dir(options))
-    model = TransducerModel(
-        options.features.num_mel_bins,
-        len(tokenizer.tokens),
-        options.encoder,
-        options.predictor,
-        options.joiner,
-        loss.ctc_layers,
-    )
-    model.norm.set_statistics(*load_statistics(corpus_of(options).statistics))
+    model = build_model(options)
     return Recipe(
-        model, make_loss(model, tokenizer, loss), lambda tokens: frames_needed(loss, tokens)
+        model,
+        make_loss(model, read_lang(lang_dir(options)), loss),
+        lambda tokens: frames_needed(loss, tokens),
     )
 
 

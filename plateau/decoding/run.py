@@ -37,7 +37,7 @@ def decode_test_sets(
         options: of the run: its corpus, features and batches.
         tokenizer: turns tokens into words.
         subsampling_factor: feature frames for each frame of the encoder.
-        encode: from features (N, T, F) and lengths (N,) to (N, T', …) and (N,), on the CPU.
+        encode: from features (N, T, F) and lengths (N,) to (N, T', …) and (N,).
         searches: by method, from these to N hypotheses.
 
     Raises:

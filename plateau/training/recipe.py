@@ -4,14 +4,17 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from plateau.config import T, resolve
 from plateau.data.corpus import DEV, TRAIN
 from plateau.data.loading import BatchLoader
 from plateau.data.tokens import read_lang
+from plateau.training import checkpoint
 from plateau.training.checkpoint import set_seed
 from plateau.training.distributed import join
-from plateau.training.experiment import ExperimentOptions, corpus_of, lang_dir
+from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of, lang_dir
 from plateau.training.selection import long_enough
 from plateau.training.trainer import LossFunction, Trainer
 
@@ -29,6 +32,23 @@ class Recipe:
     model: nn.Module
     loss_function: LossFunction
     frames_needed: Callable[[Sequence[int]], int]
+
+
+def load_final(
+    experiment: Experiment, options_class: type[T], build_model: Callable[[T], nn.Module]
+) -> tuple[T, nn.Module]:
+    """The options that an experiment was trained with, and its final model, ready for use.
+
+    What the model is comes from the run: options that changed afterwards do not matter.
+
+    Raises:
+        UserError: it is not trained.
+    """
+    state = checkpoint.load(experiment.final_model)
+    options = resolve(options_class, state["options"])
+    model = build_model(options)
+    model.load_state_dict(state["model"])
+    return options, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def train(
