@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from plateau.graphs.topology import STANDARD
 from toy_peaky.options import Options
 
 WIDTH = 9.0  # inches; shown 900 px wide
@@ -42,8 +41,7 @@ def label_name(label: int, options: Options) -> str:
     """What a label is called."""
     if label != options.blank:
         return str(label)
-    topology = STANDARD[options.topology][0] if options.topology in STANDARD else options.topology
-    return "silence" if topology in ("silence", "forced_silence") else "blank"
+    return "silence" if options.kind in ("silence", "forced_silence") else "blank"
 
 
 def label_colour(label: int, options: Options) -> str:

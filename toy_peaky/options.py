@@ -3,14 +3,20 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from plateau.config import UserError
 from plateau.graphs.counts import count_paths, shortest_path
-from plateau.graphs.topology import STANDARD, TOPOLOGIES, Words, arcs_of, chain, read_fsa
-
-if TYPE_CHECKING:
-    import k2
+from plateau.graphs.topology import (
+    STANDARD,
+    TOPOLOGIES,
+    Fsa,
+    Words,
+    arcs_of,
+    chain,
+    read_fsa,
+    segments_of,
+)
 
 ModelName = Literal[
     "bias", "mem", "mem+bias", "linear", "ffnn", "blstm", "model_free", "gen_model_free"
@@ -117,14 +123,18 @@ class Options:
             raise UserError("--target is empty: it needs a label at least")
         return [word for word in words if word]
 
+    @property
+    def kind(self) -> str:
+        """Which of `TOPOLOGIES`."""
+        return STANDARD[self.topology][0] if self.topology in STANDARD else self.topology
+
     @cached_property
-    def graph(self) -> "k2.Fsa":
+    def graph(self) -> Fsa:
         """The target as an FSA over 0 … N."""
         self._check_names()
         if self.fsa is not None:
             return read_fsa(self.fsa)
-        topology = STANDARD[self.topology][0] if self.topology in STANDARD else self.topology
-        return chain(TOPOLOGIES[topology](self.words, self.blank))
+        return chain(segments_of(self.kind, self.words, self.blank))
 
     @cached_property
     def blank(self) -> int:

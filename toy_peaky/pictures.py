@@ -293,7 +293,7 @@ def ratio_over_length(outcome: Outcome) -> Figure:
             left.plot(ratios, after[:, label], **line)
         left.set_ylim(0, 1)
         left.set_ylabel("share of frames, soft alignment")
-        steps = [[_steps_below(r.loss, NEAR_ZERO) for r in results[name]] for name in setups]
+        steps = [[r.steps_below(NEAR_ZERO) for r in results[name]] for name in setups]
         limit = max(len(result.loss) for runs in results.values() for result in runs)
         missed = {"ls": "", "marker": "^", "ms": 5, "color": COLOURS[3], "clip_on": False}
         for ratio, runs in zip(ratios, steps, strict=True):
@@ -366,11 +366,6 @@ def _spread(steps: Sequence[int], number: int) -> list[int]:
     if len(steps) <= number:
         return list(steps)
     return [steps[i] for i in np.linspace(0, len(steps) - 1, number).round().astype(int)]
-
-
-def _steps_below(losses: Sequence[float], bound: float) -> float:
-    """The first step whose loss is below ``bound``; inf if there is none."""
-    return next((float(step) for step, loss in enumerate(losses) if loss < bound), np.inf)
 
 
 def _mean_alignment(results: Sequence[Result], first: bool) -> np.ndarray:

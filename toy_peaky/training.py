@@ -55,6 +55,10 @@ class Result:
         """The snapshot of the last step."""
         return self.snapshots[len(self.loss) - 1]
 
+    def steps_below(self, bound: float) -> float:
+        """The first step whose loss is below ``bound``; inf if there is none."""
+        return next((float(step) for step, loss in enumerate(self.loss) if loss < bound), math.inf)
+
     def record(self, dump: bool = False) -> dict[str, Any]:
         """What ``--json`` writes; with ``dump`` the posteriors (T, V) too."""
         values = {name: value for name, value in vars(self).items() if name != "snapshots"}
@@ -204,10 +208,7 @@ def train(
     prior = Prior(options, runs)
     history, kept = [], {}
     for step in range(options.steps):
-        logits = _logits(runs, prior)  # (R, T, V)
-        log_probs = logits.log_softmax(-1)
-        scores = _scores(options, logits, log_probs, prior, step)
-        losses, gamma = runs.soft_alignment(scores, options.loss)  # (R,), (R, T, V)
+        losses, logits, log_probs, scores, gamma = _forward(runs, prior, step)
         _check_finite(losses, runs.seeds, step)
         history.append(losses)
         last = step == options.steps - 1
@@ -237,13 +238,18 @@ def loss_and_gradient(
     runs = Runs([options])
     for name, values in parameters.items():
         runs.parameters[name].data.copy_(values)
-    prior = Prior(options, runs)
+    losses, *tensors = _forward(runs, Prior(options, runs), step=0)
+    _backward(runs, *tensors)
+    return losses, {name: parameter.grad for name, parameter in runs.parameters.items()}
+
+
+def _forward(runs: Runs, prior: Prior, step: int) -> tuple[Tensor, ...]:
+    """Losses (R,), logits, log-probabilities, scores and soft alignments, (R, T, V) each."""
     logits = _logits(runs, prior)
     log_probs = logits.log_softmax(-1)
-    scores = _scores(options, logits, log_probs, prior, step=0)
-    losses, gamma = runs.soft_alignment(scores, options.loss)
-    _backward(runs, logits, log_probs, scores, gamma)
-    return losses, {name: parameter.grad for name, parameter in runs.parameters.items()}
+    scores = _scores(runs.options, logits, log_probs, prior, step)
+    losses, gamma = runs.soft_alignment(scores, runs.options.loss)
+    return losses, logits, log_probs, scores, gamma
 
 
 def _logits(runs: Runs, prior: Prior) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 
 from plateau.config import UserError
 
+Fsa = k2.Fsa  # for those who do not import k2
 Words = Sequence[Sequence[int]]  # the labels of each word
 
 

@@ -2,7 +2,7 @@
 
 from plateau.graphs.counts import chain_count_label, chain_count_label_total, chain_count_paths
 from plateau.graphs.topology import STANDARD, standard_segments
-from toy_peaky.catalogue.measures import percent
+from toy_peaky.catalogue.measures import by_name, percent
 from toy_peaky.experiment import Experiment, Results, Section
 from toy_peaky.options import Options
 from toy_peaky.pictures import label_shares_of_counts
@@ -32,7 +32,7 @@ def _blank_has_nearly_every_frame(results: Results) -> tuple[str, bool]:
 def _silence_has_less(results: Results) -> tuple[str, bool]:
     names = ("3label_blank", "3label_sil", "4label_2words_blank", "4label_2words_sil")
     at = {name: _blank_share(name, 100) for name in names}
-    seen = ", ".join(f"{name}: {percent(share)}" for name, share in at.items())
+    seen = by_name(at)
     return f"T = 100, {seen}", at[names[1]] < 0.5 < at[names[0]] and at[names[3]] < 0.5 < at[
         names[2]
     ]

@@ -4,12 +4,11 @@ from dataclasses import replace
 from itertools import pairwise
 from statistics import mean
 
-from toy_peaky.catalogue.measures import frame_error, is_peaky, percent, shares
+from toy_peaky.catalogue.measures import by_name, frame_error, is_peaky, percent, shares
 from toy_peaky.experiment import Experiment, Results, Section
 from toy_peaky.graph_pictures import graphs
 from toy_peaky.options import Options
 from toy_peaky.pictures import posteriors_over_time, ratio_over_length
-from toy_peaky.training import Result
 
 WORD = "3x20 0x10 1x30 2x20 3x20"  # one word of three labels, 3 is blank or silence
 TWO_WORDS = "4x10 0x30 1x30 2x30 4x10 3x30 4x10"
@@ -21,7 +20,7 @@ def _longer_is_peakier(results: Results) -> tuple[str, bool]:
     for runs in results.values():
         first.append(mean(r.snapshots[0].soft_alignment[:, -1].mean().item() for r in runs))
         last.append(mean(run.avg_soft_alignment[-1] for run in runs))
-        steps.append(mean(map(_steps_below_1, runs)))
+        steps.append(mean(run.steps_below(1.0) for run in runs))
     seen = ", ".join(
         f"{name}: {percent(a)} → {percent(b)}, {n:.0f} steps"
         for name, a, b, n in zip(results, first, last, steps, strict=True)
@@ -31,32 +30,25 @@ def _longer_is_peakier(results: Results) -> tuple[str, bool]:
     )
 
 
-def _steps_below_1(run: Result) -> int:
-    # Steps until the loss is below 1 nat.
-    return next((step for step, loss in enumerate(run.loss) if loss < 1), len(run.loss))
-
-
-def _blank_is_peakier(results: Results) -> tuple[str, bool]:
-    runs = {name: run for name, (run,) in results.items()}
-    seen = "; ".join(
-        f"{name}: {shares(run)}, frame error {percent(run.fer_softmax_to_ref)}"
-        for name, run in runs.items()
-    )
-    blank, silence = runs.values()
-    return seen, is_peaky(blank) and not is_peaky(silence)
-
-
-def _both_peaky(results: Results) -> tuple[str, bool]:
-    seen = "; ".join(
+def _shares_and_errors(results: Results) -> str:
+    return "; ".join(
         f"{name}: {shares(run)}, frame error {percent(run.fer_softmax_to_ref)}"
         for name, (run,) in results.items()
     )
-    return seen, all(is_peaky(run) for (run,) in results.values())
+
+
+def _blank_is_peakier(results: Results) -> tuple[str, bool]:
+    (blank,), (silence,) = results.values()
+    return _shares_and_errors(results), is_peaky(blank) and not is_peaky(silence)
+
+
+def _both_peaky(results: Results) -> tuple[str, bool]:
+    return _shares_and_errors(results), all(is_peaky(run) for (run,) in results.values())
 
 
 def _prior_saves_silence(results: Results) -> tuple[str, bool]:
     errors = {name: frame_error(runs) for name, runs in results.items()}
-    seen = ", ".join(f"{name}: {percent(error)}" for name, error in errors.items())
+    seen = by_name(errors)
     return f"frame error: {seen}", not any(errors.values())
 
 

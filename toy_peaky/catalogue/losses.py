@@ -8,6 +8,7 @@ from toy_peaky.catalogue.measures import (
     EVEN,
     UNEVEN,
     blank_share,
+    by_name,
     centred,
     final_loss,
     frame_error,
@@ -15,6 +16,7 @@ from toy_peaky.catalogue.measures import (
     is_peaky,
     percent,
     spread,
+    width,
 )
 from toy_peaky.experiment import Experiment, Results, Section
 from toy_peaky.options import Options
@@ -47,10 +49,7 @@ def _no_run_is_all_blank(results: Results) -> tuple[str, bool]:
 
 
 def _more_random(results: Results) -> tuple[str, bool]:
-    widths = {
-        name: max(map(blank_share, runs)) - min(map(blank_share, runs))
-        for name, runs in results.items()
-    }
+    widths = {name: width(runs) for name, runs in results.items()}
     none = all(blank_share(run) < 0.95 for runs in results.values() for run in runs)
     seen = "; ".join(f"{name}: {spread(runs)}" for name, runs in results.items())
     return seen, none and widths["max"] > widths["sum"]
@@ -58,10 +57,7 @@ def _more_random(results: Results) -> tuple[str, bool]:
 
 def _noise_makes_it_stable(results: Results) -> tuple[str, bool]:
     losses = {name: final_loss(runs) for name, runs in results.items()}
-    widths = {
-        name: max(map(blank_share, runs)) - min(map(blank_share, runs))
-        for name, runs in results.items()
-    }
+    widths = {name: width(runs) for name, runs in results.items()}
     seen = "; ".join(
         f"{name}: {spread(runs)}, loss {losses[name]:.2f}" for name, runs in results.items()
     )
@@ -80,14 +76,14 @@ def _similar_but_not_zero(results: Results) -> tuple[str, bool]:
 
 def _reconstruction(results: Results) -> tuple[str, bool]:
     errors = {name: frame_error(runs) for name, runs in results.items()}
-    seen = ", ".join(f"{name}: {percent(error)}" for name, error in errors.items())
+    seen = by_name(errors)
     peaky = any(is_peaky(run) for runs in results.values() for run in runs)
     return f"frame error: {seen}", not any(errors.values()) and not peaky
 
 
 def _prior_where_sum_fails(results: Results) -> tuple[str, bool]:
     errors = {name: runs[0].fer_softmax_to_ref for name, runs in results.items()}
-    seen = ", ".join(f"{name}: {percent(error)}" for name, error in errors.items())
+    seen = by_name(errors)
     failing = errors.pop("sum", 0.5)
     return f"frame error: {seen}", failing >= 0.5 and not any(errors.values())
 

@@ -68,6 +68,17 @@ def percent(x: float) -> str:
     return f"{100 * x:.0f} %" if x >= 0.1 or x == 0 else f"{100 * x:.1f} %"
 
 
+def by_name(values: Mapping[str, float]) -> str:
+    """Percentages of setups: 'sum: 50 %, max: 12 %'."""
+    return ", ".join(f"{name}: {percent(value)}" for name, value in values.items())
+
+
+def width(runs: Sequence[Result]) -> float:
+    """How far apart runs are in blank's share of time."""
+    values = [blank_share(run) for run in runs]
+    return max(values) - min(values)
+
+
 def shares(result: Result) -> str:
     """Share of time of each label: '0: 5 %, blank: 95 %'."""
     names = [*map(str, range(len(result.avg_softmax) - 1)), "blank"]

@@ -7,6 +7,7 @@ from statistics import mean, median
 
 from toy_peaky.catalogue.measures import (
     blank_share,
+    by_name,
     final_loss,
     histogram,
     is_peaky,
@@ -20,7 +21,6 @@ from toy_peaky.catalogue.measures import (
 from toy_peaky.experiment import Experiment, Results, Section
 from toy_peaky.options import Options
 from toy_peaky.pictures import blank_histogram, loss_curves, posteriors_over_time
-from toy_peaky.training import Result
 
 MEM = Options(model="mem", frames=100, target="0", classes=1)
 TWO = replace(MEM, classes=2)
@@ -126,7 +126,7 @@ def _stays(results: Results) -> tuple[str, bool]:
     changed = [(labels != run.last.posteriors.argmax(-1)).sum().item() for labels, run in pairs]
     stuck = [run for labels, run in pairs if (labels == 1).all()]
     others = [run for labels, run in pairs if not (labels == 1).all()]
-    slow, quick = (median(map(_steps_to_optimum, group)) for group in (stuck, others))
+    slow, quick = (median(run.steps_below(0.5) for run in group) for group in (stuck, others))
     seen = (
         f"from step 50 to 2000 at most {max(changed)} of 100 frames change; steps to a loss "
         f"below 0.5: {slow:.0f} for the {len(stuck)} runs that were at 100 % blank, {quick:.0f} "
@@ -135,16 +135,12 @@ def _stays(results: Results) -> tuple[str, bool]:
     return seen, max(changed) <= 2 and slow > 10 * quick and final_loss(runs) < 0.1
 
 
-def _steps_to_optimum(run: Result) -> int:
-    return next((step for step, loss in enumerate(run.loss) if loss < 0.5), len(run.loss))
-
-
 def _no_escape(results: Results) -> tuple[str, bool]:
     escaped = {
         name: mean(run.num_blank_argmax < len(run.viterbi) for run in runs)
         for name, runs in results.items()
     }
-    seen = ", ".join(f"{name}: {percent(share)}" for name, share in escaped.items())
+    seen = by_name(escaped)
     return f"runs with any frame that is not blank: {seen}", max(escaped.values()) < 0.05
 
 

@@ -8,6 +8,7 @@ from toy_peaky.catalogue.measures import (
     UNEVEN,
     agreement,
     blank_share,
+    by_name,
     final_loss,
     frame_error,
     percent,
@@ -55,7 +56,7 @@ def _share_error(results: Results) -> tuple[str, bool]:
 
 def _moving_average(results: Results) -> tuple[str, bool]:
     errors = {name: frame_error(runs) for name, runs in results.items()}
-    seen = ", ".join(f"{name}: {percent(error)}" for name, error in errors.items())
+    seen = by_name(errors)
     moving = [error for name, error in errors.items() if name.startswith("moving")]
     this_step = [error for name, error in errors.items() if name.startswith("this step")]
     return f"frame error: {seen}", max(moving) == 0 < max(this_step)
