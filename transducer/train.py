@@ -147,8 +147,10 @@ def make_loss(model: TransducerModel, tokenizer: Tokenizer, options: LossOptions
                 raise UserError(f"{options.alignment} has no alignment of {missing[0]}")
             frames = [alignments[name] for name in batch.ids]
         losses = transducer_loss(model, output, targets, options, warm, frames)
+        # DistributedDataParallel waits for a gradient of every parameter, if only a zero.
+        zero = 0.0 * sum(parameter.sum() for parameter in model.parameters())
         return Loss(
-            total=losses.sum(),
+            total=losses.sum() + zero,
             tokens=sum(map(len, targets)),
             counts={},
             frames=int(output.lengths.sum()),

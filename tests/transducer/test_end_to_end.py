@@ -1,6 +1,9 @@
 """The transducer through stages 1 to 8 on tones, and its alignments."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,8 @@ import torch
 
 pytest.importorskip("k2")
 
-from tests.job import SETS, run, run_job, start
+from plateau.training import checkpoint
+from tests.job import ROOT, SETS, run, run_job, start
 
 EXP_DIR = Path("exp/toy/transducer/x")
 METHODS = ("greedy", "modified_beam", "fast_beam", "fast_beam_lg")
@@ -105,3 +109,14 @@ def test_viterbi_training_goes_on_from_an_alignment(job):
     (job / exp_dir / "checkpoints").rename(job / exp_dir / "checkpoints_before")
     with pytest.raises(AssertionError, match="has no alignment of dev-"):
         run("transducer/train.py", str(exp_dir))
+
+
+def test_two_processes_train_together(job):
+    exp_dir = EXP_DIR.with_name("z")
+    start("transducer", exp_dir, [*OVERRIDES, "loss.after_steps=3", "training.epochs=1"])
+    launch = [sys.executable, ROOT / "utils/torchrun.py", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launch, ROOT / "transducer/train.py", exp_dir]
+    subprocess.run(command, env=environment, check=True, timeout=300)
+    last = checkpoint.load(job / exp_dir / "checkpoints/last.pt")
+    assert last["progress"]["step"] > 3  # CTC alone leaves some parameters without a gradient
