@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from plateau.config import UserError
+from plateau.ngram import RESERVED
 
 # Log probabilities (n, V) of a frame: from its number t, the utterances (n,) and the last labels
 # (n, context).
@@ -39,8 +40,8 @@ def lg_graph(
     """One graph of the token sequences that spell words, weighted by a language model: L ∘ G.
 
     Mohri, Pereira, Riley 2002, "Weighted finite-state transducers in speech recognition". As usual,
-    an n-gram of the model has the path through its back-off too. Words that only one of lexicon
-    and model knows are left out.
+    an n-gram of the model has the path through its back-off too, and that can be the better one.
+    Words that only one of lexicon and model knows are left out.
 
     Args:
         lexicon: the tokens of each word, at least one, without blank.
@@ -62,7 +63,7 @@ def lg_graph(
                 f"lexicon: the tokens of '{word}' are {list(tokens)}; give at least one, each "
                 f"from 1 to {vocab_size - 1}"
             )
-        if word in ("<s>", "</s>", "<eps>", "#0") or len(word.split()) != 1:
+        if word in RESERVED or len(word.split()) != 1:
             raise UserError(f"lexicon: '{word}' cannot be a word; take it out")
     backoff = len(lexicon) + 1
     grammar = _read_arpa(Path(arpa), [*lexicon, "#0", "<s>", "</s>"])
