@@ -14,7 +14,7 @@ from plateau.config import cli
 from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, read_lang
 from plateau.decoding.ctc import greedy_search, one_best, prefix_beam_search
-from plateau.decoding.run import Search, decode_test_sets
+from plateau.decoding.run import Search, decode_test_sets, single
 from plateau.graphs.ctc import ctc_topology, lexicon_graph
 from plateau.text import normalise
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
@@ -35,22 +35,22 @@ def unigram(
 def searches(
     options: DecodingOptions, tokenizer: Tokenizer, train_texts: Iterable[str]
 ) -> dict[str, Search]:
-    """The methods asked for: from (N, T, V) log_probs and (N,) lengths to N hypotheses."""
+    """The methods asked for: from (N, T, V) log_probs and (N,) lengths to N n-best lists."""
     found: dict[str, Search] = {}
     vocab_size = len(tokenizer.tokens)
     if "greedy" in options.methods:
-        found["greedy"] = greedy_search
+        found["greedy"] = single(greedy_search)
     if "prefix_beam" in options.methods:
-        found["prefix_beam"] = lambda log_probs, lengths: [
-            n_best[0] for n_best in prefix_beam_search(log_probs, lengths, beam=options.beam)
-        ]
+        found["prefix_beam"] = partial(
+            prefix_beam_search, beam=options.beam, nbest=max(1, options.nbest)
+        )
     if "one_best" in options.methods:
         topology = ctc_topology(vocab_size)
-        found["one_best"] = partial(one_best, graph=topology, search_beam=1.0)
+        found["one_best"] = single(partial(one_best, graph=topology, search_beam=1.0))
     if "lexicon" in options.methods:
         words = unigram(train_texts, tokenizer, options.lm_scale)
         graph = lexicon_graph(words, vocab_size)
-        found["lexicon"] = partial(one_best, graph=graph, search_beam=options.search_beam)
+        found["lexicon"] = single(partial(one_best, graph=graph, search_beam=options.search_beam))
     return found
 
 
@@ -73,7 +73,7 @@ def main(exp_dir: Path) -> None:
         return log_probs.cpu(), lengths.cpu()
 
     factor = model.encoder.subsampling_factor
-    decode_test_sets(experiment, options, tokenizer, factor, encode, methods)
+    decode_test_sets(experiment, options, decoding, tokenizer, factor, encode, methods)
 
 
 if __name__ == "__main__":

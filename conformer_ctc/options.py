@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from plateau.decoding.run import CommonDecodingOptions
 from plateau.models.encoder import EncoderOptions
 from plateau.training.experiment import ExperimentOptions
 
@@ -19,8 +20,8 @@ class LossOptions:
 
 
 @dataclass(frozen=True)
-class DecodingOptions:
-    """How to decode.
+class DecodingOptions(CommonDecodingOptions):
+    """How to decode; see `CommonDecodingOptions` too.
 
     Args:
         methods: any of

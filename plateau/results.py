@@ -13,8 +13,9 @@ class Record(TypedDict):
     value: float
 
 
-# What the table shows, in this order: metric, heading.
-COLUMNS = {"wer": "WER %", "cer": "CER %", "rtf": "RTF"}
+# What the table shows, in this order: metric, heading; then real-time factors.
+HEADINGS = {"wer": "WER %", "cer": "CER %"}
+RTF = "rtf_batch_"  # and a batch size: the name of a real-time factor
 
 
 def make_records(set_name: str, method: str, **metrics: float) -> list[Record]:
@@ -26,13 +27,15 @@ def make_records(set_name: str, method: str, **metrics: float) -> list[Record]:
 
 
 def format_table(records: Sequence[Record]) -> str:
-    """A table with a line per set and method, for those with a metric of `COLUMNS`."""
-    shown = [r for r in records if r["metric"] in COLUMNS]
+    """A table with a line per set and method, for those with error rates or real-time factors."""
+    rtfs = dict.fromkeys(r["metric"] for r in records if r["metric"].startswith(RTF))
+    headings = HEADINGS | {metric: metric.replace(RTF, "RTF batch ") for metric in rtfs}
+    shown = [r for r in records if r["metric"] in headings]
     values = {(r["set"], r["method"], r["metric"]): r["value"] for r in shown}
     lines = dict.fromkeys((r["set"], r["method"]) for r in shown)
-    rows = [["set", "method", *COLUMNS.values()]]
+    rows = [["set", "method", *headings.values()]]
     for key in lines:
-        found = [values.get((*key, metric)) for metric in COLUMNS]
+        found = [values.get((*key, metric)) for metric in headings]
         rows.append([*key, *("" if v is None else f"{v:.4g}" for v in found)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -29,7 +29,34 @@ OVERRIDES = [
     "training.spec_augment.p=0",
     "training.schedule.peak=1e-2",
     "training.schedule.warmup_steps=10",
+    "decoding.nbest=3",
 ]
+
+
+def trn(path: Path) -> dict[str, list[str]]:
+    """Words by utterance."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words, name = re.fullmatch(r"(.*) ?\((\S+)\)", line).groups()
+        found[name] = words.split()
+    return found
+
+
+def check_nbest(decode_dir: Path) -> None:
+    """`nbest.txt` ranks different hypotheses by score; the first is the one that is scored."""
+    best = trn(decode_dir / "hyp.trn")
+    ranked: dict[str, list[tuple[float, list[str]]]] = {name: [] for name in best}
+    for line in (decode_dir / "nbest.txt").read_text(encoding="utf-8").splitlines():
+        name, rank, score, *words = line.split()
+        ranked[name].append((float(score), words))
+        assert int(rank) == len(ranked[name]) <= 3
+    assert {name: hypotheses[0][1] for name, hypotheses in ranked.items()} == best
+    assert any(len(hypotheses) > 1 for hypotheses in ranked.values())
+    for hypotheses in ranked.values():
+        scores = [score for score, _ in hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[0] < 0
+        assert len({tuple(words) for _, words in hypotheses}) == len(hypotheses)
 
 
 def run(script: str, *arguments: str) -> None:

@@ -17,7 +17,7 @@ COMMAND = """./run.sh --exp test --
     corpus.hours=0.02 corpus.dev_minutes=0.3 corpus.test_minutes=0.3 loading.max_duration=10
     training.epochs=3 training.checkpoint_every=2 training.average_last=2
     encoder.conformer.dim=16 encoder.conformer.num_layers=1 encoder.conformer.feedforward_dim=16"""
-TIMES = ("rtf", "train_seconds")
+TIMES = ("rtf_batch_16", "rtf_batch_1", "train_seconds")
 
 
 def clone(folder: Path) -> Path:

@@ -3,14 +3,14 @@ from plateau.results import format_table, make_records
 
 def test_table_has_a_line_per_set_and_method():
     records = [
-        *make_records("test", "greedy", wer=12.5, cer=3.0, rtf=0.01),
+        *make_records("test", "greedy", wer=12.5, cer=3.0, rtf_batch_16=0.01, rtf_batch_1=0.125),
         *make_records("test", "one_best", wer=11.25),
         *make_records("train", "conformer_ctc", train_seconds=60.0),
     ]
     assert records[0] == {"set": "test", "method": "greedy", "metric": "wer", "value": 12.5}
     lines = [line.split() for line in format_table(records).splitlines()]
     assert lines == [
-        ["set", "method", "WER", "%", "CER", "%", "RTF"],
-        ["test", "greedy", "12.5", "3", "0.01"],
+        ["set", "method", "WER", "%", "CER", "%", "RTF", "batch", "16", "RTF", "batch", "1"],
+        ["test", "greedy", "12.5", "3", "0.01", "0.125"],
         ["test", "one_best", "11.25"],
     ]

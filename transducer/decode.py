@@ -1,6 +1,6 @@
 """Stage 6: decode the test sets with the final model, and score."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -9,9 +9,8 @@ from torch import Tensor
 from plateau.config import UserError, cli
 from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, read_lang
-from plateau.decoding.run import Search, decode_test_sets
+from plateau.decoding.run import Search, decode_test_sets, single
 from plateau.decoding.transducer import (
-    Hypothesis,
     fast_beam_search,
     greedy_search,
     modified_beam_search,
@@ -32,24 +31,27 @@ def searches(
     tokenizer: Tokenizer,
     train_texts: Iterable[str],
 ) -> dict[str, Search]:
-    """The methods asked for: from the joiner's view (N, T, J) and lengths (N,) to hypotheses.
+    """The methods asked for: from the joiner's view (N, T, J) and lengths (N,) to N n-best lists.
 
     Raises:
         UserError: a method lacks what it needs.
     """
     found: dict[str, Search] = {}
     penalty = options.blank_penalty
+    nbest = max(1, options.nbest)
     if "greedy" in options.methods:
-        found["greedy"] = partial(greedy_search, model, topology=topology, blank_penalty=penalty)
+        found["greedy"] = single(
+            partial(greedy_search, model, topology=topology, blank_penalty=penalty)
+        )
     if "modified_beam" in options.methods:
-        search = partial(
+        found["modified_beam"] = partial(
             modified_beam_search,
             model,
             beam=options.beam,
-            topology=topology,
             blank_penalty=penalty,
+            nbest=nbest,
+            topology=topology,
         )
-        found["modified_beam"] = partial(_best, search)
     graphs = {}
     vocab_size = len(tokenizer.tokens)
     if "fast_beam" in options.methods:
@@ -61,20 +63,17 @@ def searches(
         lexicon = {word: tokenizer.encode(word) for word in sorted(words)}
         arpa, scale = Path(options.arpa), options.lm_scale
         graphs["fast_beam_lg"] = lg_graph(lexicon, arpa, vocab_size, scale)
+    device = next(model.parameters()).device
     for method, graph in graphs.items():
-        search = partial(
+        found[method] = partial(
             fast_beam_search,
             model,
-            graph=graph,
+            graph=graph.to(device),
             beam=options.search_beam,
             blank_penalty=penalty,
+            nbest=nbest,
         )
-        found[method] = partial(_best, search)
     return found
-
-
-def _best(search: Callable[..., list[list[Hypothesis]]], *encoded: Tensor) -> list[Hypothesis]:
-    return [n_best[0] for n_best in search(*encoded)]
 
 
 def main(exp_dir: Path) -> None:
@@ -96,6 +95,7 @@ def main(exp_dir: Path) -> None:
     decode_test_sets(
         experiment,
         options,
+        decoding,
         tokenizer,
         model.encoder.subsampling_factor,
         encode,

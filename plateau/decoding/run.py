@@ -3,42 +3,82 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+from lhotse import CutSet
 from torch import Tensor
 from tqdm import tqdm
 
 from plateau.config import UserError
 from plateau.data.features import FRAME_SHIFT
-from plateau.data.loading import BatchLoader
+from plateau.data.loading import Batch, load_batch
 from plateau.data.tokens import Tokenizer
-from plateau.decoding.evaluate import Decoded, TimedTokens, evaluate
+from plateau.decoding.evaluate import Decoded, Hypothesis, evaluate
 from plateau.io import write_json
-from plateau.results import make_records
+from plateau.results import RTF, make_records
 from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of
 
 Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-Search = Callable[[Tensor, Tensor], Sequence[TimedTokens]]
+# From what `Encode` gives to an n-best list for each utterance: best first, at least one.
+Search = Callable[[Tensor, Tensor], Sequence[Sequence[Hypothesis]]]
+
+
+@dataclass(frozen=True)
+class CommonDecodingOptions:
+    """How to go through test sets, whatever the method; a recipe adds its own.
+
+    Args:
+        batch_sizes: utterances decoded at once; fewer need less memory. The hypotheses are those of
+            the first size; the real-time factor is measured for each. Smaller batches are parts of
+            the largest
+        nbest: hypotheses of an utterance in `nbest.txt`, at most, for methods that find more than
+            one; 0: no such file
+    """
+
+    batch_sizes: tuple[int, ...] = (16, 1)
+    nbest: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = self.batch_sizes
+        if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
+            raise UserError(
+                f"decoding.batch_sizes is {list(sizes)}; give one or more numbers from 1 on, "
+                "each once"
+            )
+        if self.nbest < 0:
+            raise UserError(f"decoding.nbest is {self.nbest}; it must be at least 0")
+
+
+def single(search: Callable[[Tensor, Tensor], Sequence[Hypothesis]]) -> Search:
+    """A search that finds one hypothesis for each utterance, with n-best lists of one."""
+    return lambda encoded, lengths: [[hypothesis] for hypothesis in search(encoded, lengths)]
 
 
 @torch.no_grad()
 def decode_test_sets(
     experiment: Experiment,
     options: ExperimentOptions,
+    decoding: CommonDecodingOptions,
     tokenizer: Tokenizer,
     subsampling_factor: int,
     encode: Encode,
     searches: Mapping[str, Search],
 ) -> None:
-    """Decode and score; the real-time factor counts the encoder and the search.
+    """Decode and score.
+
+    The real-time factor is seconds of encoder and search, by the clock, per second of audio. It is
+    measured for each batch size, with as many threads as torch has. Features are loaded between the
+    measurements, in this process: one that loads ahead would take its share of the cores.
 
     Args:
         experiment: gets a folder for each set and method.
-        options: of the run: its corpus, features and batches.
+        options: of the run: its corpus and features.
+        decoding: batch sizes, and length of the n-best lists.
         tokenizer: turns tokens into words.
         subsampling_factor: feature frames for each frame of the encoder.
         encode: from features (N, T, F) and lengths (N,) to (N, T', …) and (N,).
-        searches: by method, from these to N hypotheses.
+        searches: by method, from these to N n-best lists.
 
     Raises:
         UserError: the corpus has no test set.
@@ -46,27 +86,57 @@ def decode_test_sets(
     corpus = corpus_of(options)
     if not corpus.test_sets():
         raise UserError(f"{corpus.root}: no set to decode; put one in {corpus.root}/test")
+    sizes = decoding.batch_sizes
     for set_name in corpus.test_sets():
-        loader = BatchLoader(corpus.cuts(set_name), options.loading, options.features)
+        cuts = list(corpus.cuts(set_name).sort_by_duration())  # so that there is little padding
+        total_seconds = sum(cut.duration for cut in cuts)
         decoded: dict[str, list[Decoded]] = {method: [] for method in searches}
-        seconds: Counter[str] = Counter()
+        seconds: dict[int, Counter[str]] = {size: Counter() for size in sizes}
         progress = tqdm(
-            desc=set_name, total=round(loader.total_seconds), unit="s", disable=None, leave=False
+            desc=set_name, total=round(total_seconds), unit="s", disable=None, leave=False
         )
-        for batch in loader.batches():
-            started = time.perf_counter()
-            encoded, lengths = encode(batch.features, batch.lengths)
-            encoder_seconds = time.perf_counter() - started
-            for method, search in searches.items():
-                started = time.perf_counter()
-                hypotheses = search(encoded, lengths)
-                seconds[method] += encoder_seconds + time.perf_counter() - started
-                decoded[method] += map(Decoded, batch.ids, batch.texts, hypotheses)
+        for first in range(0, len(cuts), max(sizes)):
+            some = CutSet.from_cuts(cuts[first : first + max(sizes)])
+            batch = load_batch(some, options.features)
+            if first == 0:  # not counted: much is made when it is first used
+                _decode(batch, sizes[0], encode, searches)
+            for size in sizes:
+                found, taken = _decode(batch, size, encode, searches)
+                seconds[size].update(taken)
+                if size == sizes[0]:
+                    for method, nbest_lists in found.items():
+                        decoded[method] += map(Decoded, batch.ids, batch.texts, nbest_lists)
             progress.update(round(batch.seconds))
         progress.close()
         for method in searches:
             decode_dir = experiment.decode_dir(set_name, method)
             frame_shift = subsampling_factor * FRAME_SHIFT
-            metrics = evaluate(decode_dir, decoded[method], tokenizer, frame_shift)
-            metrics["rtf"] = round(seconds[method] / loader.total_seconds, 4)
+            metrics = evaluate(decode_dir, decoded[method], tokenizer, frame_shift, decoding.nbest)
+            for size in sizes:
+                metrics[f"{RTF}{size}"] = round(seconds[size][method] / total_seconds, 4)
             write_json(decode_dir / "metrics.json", make_records(set_name, method, **metrics))
+
+
+def _decode(
+    batch: Batch, size: int, encode: Encode, searches: Mapping[str, Search]
+) -> tuple[dict[str, list[Sequence[Hypothesis]]], Counter[str]]:
+    """Decode ``size`` utterances at a time.
+
+    Returns:
+        by method, an n-best list for each utterance of the batch; and the seconds of encoder and
+        search
+    """
+    found: dict[str, list[Sequence[Hypothesis]]] = {method: [] for method in searches}
+    seconds: Counter[str] = Counter()
+    parts = zip(batch.features.split(size), batch.lengths.split(size), strict=True)
+    for features, lengths in parts:  # (n, T, F), (n,)
+        started = time.perf_counter()
+        encoded, encoded_lengths = encode(features[:, : int(lengths.max())], lengths)
+        if encoded.is_cuda:
+            torch.cuda.synchronize()  # else the first search would wait for the encoder
+        encoder_seconds = time.perf_counter() - started
+        for method, search in searches.items():
+            started = time.perf_counter()
+            found[method] += search(encoded, encoded_lengths)
+            seconds[method] += encoder_seconds + time.perf_counter() - started
+    return found, seconds

@@ -16,10 +16,11 @@ from lhotse.bin.modes import cli as lhotse_cli
 
 from conformer_ctc.options import DecodingOptions
 from plateau.training import checkpoint
-from tests.job import SETS, run, run_job
+from tests.job import SETS, check_nbest, run, run_job, trn
 
 EXP_DIR = Path("exp/toy/conformer_ctc/x")
 METHODS = DecodingOptions().methods
+METRICS = ("wer", "cer", "rtf_batch_16", "rtf_batch_1")
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +34,6 @@ def job(tmp_path_factory):
     yield Path.cwd()
     patch.undo()
     torch.set_num_threads(threads)
-
-
-def trn(path: Path) -> dict[str, list[str]]:
-    """Words by utterance."""
-    found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        words, name = re.fullmatch(r"(.*) ?\((\S+)\)", line).groups()
-        found[name] = words.split()
-    return found
 
 
 pytestmark = pytest.mark.slow
@@ -98,7 +90,8 @@ def test_scores_are_those_of_the_transcripts(job, set_name, method):
     found = {
         r["metric"]: r["value"] for r in records if (r["set"], r["method"]) == (set_name, method)
     }
-    assert found.keys() == {"wer", "cer", "rtf"}
+    assert found.keys() == set(METRICS)
+    assert min(found["rtf_batch_16"], found["rtf_batch_1"]) > 0
     assert found["wer"] == pytest.approx(wer, abs=1e-3)
     assert (decode_dir / "wer.txt").read_text().startswith(f"%WER {wer:.2f} [ {errors} /")
 
@@ -125,22 +118,31 @@ def test_the_ctm_spells_the_hypotheses_within_the_utterances(job, method):
     assert any(hypotheses.values())
 
 
+def test_prefix_beam_search_gives_nbest_lists(job):
+    with_lists = {path.parent.name for path in (job / EXP_DIR).glob("decode_*/nbest.txt")}
+    assert with_lists == {"decode_dev_prefix_beam", "decode_test_prefix_beam"}
+    for name in with_lists:
+        check_nbest(job / EXP_DIR / name)
+
+
 def test_results_json_is_a_list_of_records(job):
     records = json.loads((job / EXP_DIR / "results.json").read_text())
     assert all(set(r) == {"set", "method", "metric", "value"} for r in records)
-    expected = {(s, m, f) for s in ("dev", "test") for m in METHODS for f in ("wer", "cer", "rtf")}
+    expected = {(s, m, f) for s in ("dev", "test") for m in METHODS for f in METRICS}
     expected.add(("train", "conformer_ctc", "train_seconds"))
     assert {(r["set"], r["method"], r["metric"]) for r in records} == expected
 
 
 def test_decoding_takes_the_model_from_the_run_and_its_own_options_from_the_config(job):
-    """Another encoder in config.yaml does not matter any more; other methods do."""
+    """Another encoder in config.yaml does not matter any more; other ways to decode do."""
     config = job / EXP_DIR / "config.yaml"
     before = config.read_text()
     before_greedy = (job / EXP_DIR / "decode_dev_greedy" / "hyp.trn").read_bytes()
-    config.write_text(
-        before.replace("num_layers: 1", "num_layers: 2").replace("beam: 8", "beam: 2")
-    )
+    after = before.replace("num_layers: 1", "num_layers: 2").replace("beam: 8", "beam: 2")
+    config.write_text(after.replace("  - 16\n", "").replace("nbest: 3", "nbest: 0"))
     run("conformer_ctc/decode.py", str(EXP_DIR))
+    records = json.loads((job / EXP_DIR / "decode_dev_greedy" / "metrics.json").read_text())
+    assert [r["metric"] for r in records] == ["wer", "cer", "rtf_batch_1"]
+    assert not list((job / EXP_DIR).glob("decode_*/nbest.txt"))
     assert (job / EXP_DIR / "decode_dev_greedy" / "hyp.trn").read_bytes() == before_greedy
     config.write_text(before)

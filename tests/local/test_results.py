@@ -14,7 +14,7 @@ def exp_dir(tmp_path):
     epochs = [{"epoch": n, "train_seconds": 30.5 * n} for n in (1, 2)]
     write_text(exp_dir / "log/epochs.jsonl", "".join(json.dumps(e) + "\n" for e in epochs))
     for set_name, wer in (("test", 12.5), ("dev", 3.25)):
-        records = make_records(set_name, "greedy", wer=wer, cer=1.0, rtf=0.01)
+        records = make_records(set_name, "greedy", wer=wer, cer=1.0, rtf_batch_1=0.01)
         write_json(exp_dir / f"decode_{set_name}_greedy" / "metrics.json", records)
     return exp_dir
 
@@ -33,7 +33,7 @@ def test_it_gathers_all_metrics_and_ends_with_the_table(load_script, exp_dir, ca
     assert len(records) == 7
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{exp_dir}: 2 epochs in 1.0 min"
-    assert lines[1].split() == ["set", "method", "WER", "%", "CER", "%", "RTF"]
+    assert lines[1].split() == ["set", "method", "WER", "%", "CER", "%", "RTF", "batch", "1"]
     assert [line.split()[:3] for line in lines[2:]] == [
         ["dev", "greedy", "3.25"],
         ["test", "greedy", "12.5"],

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("k2")
 
 from plateau.training import checkpoint
-from tests.job import ROOT, SETS, run, run_job, start
+from tests.job import ROOT, SETS, check_nbest, run, run_job, start
 
 EXP_DIR = Path("exp/toy/transducer/x")
 METHODS = ("greedy", "modified_beam", "fast_beam", "fast_beam_lg")
@@ -69,6 +69,13 @@ def test_tones_are_learnt(job):
     assert {method for _, method in found} == set(METHODS)
     for method in ("greedy", "modified_beam", "fast_beam"):
         assert found["test", method] < 10, found
+
+
+def test_beam_searches_give_nbest_lists(job):
+    with_lists = {path.parent.name for path in (job / EXP_DIR).glob("decode_test_*/nbest.txt")}
+    assert with_lists == {f"decode_test_{method}" for method in METHODS if method != "greedy"}
+    for name in with_lists:
+        check_nbest(job / EXP_DIR / name)
 
 
 def test_alignment_has_a_line_for_each_word(job):
