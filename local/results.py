@@ -1,11 +1,11 @@
-"""Stage 8: gather an experiment's figures into results.json and print them as a table."""
+"""Stage 8: gather an experiment's figures into results.json and print them as tables."""
 
 import json
 from pathlib import Path
 
 from plateau.config import UserError, cli
 from plateau.io import read_json, write_json
-from plateau.results import format_table, make_records
+from plateau.results import format_tables, make_records
 
 
 def main(exp_dir: Path) -> None:
@@ -24,7 +24,7 @@ def main(exp_dir: Path) -> None:
     records += make_records("train", exp_dir.parent.name, train_seconds=seconds)
     write_json(exp_dir / "results.json", records)
     print(f"{exp_dir}: {len(epochs)} epochs in {seconds / 60:.1f} min")
-    print(format_table(records))
+    print(format_tables(records))
 
 
 if __name__ == "__main__":

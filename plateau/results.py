@@ -1,6 +1,6 @@
-"""`results.json`: a list of records {"set", "method", "metric", "value"}, and its table."""
+"""`results.json`: a list of records {"set", "method", "metric", "value"}, and its tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 
@@ -13,9 +13,16 @@ class Record(TypedDict):
     value: float
 
 
-# What the table shows, in this order: metric, heading; then real-time factors.
-HEADINGS = {"wer": "WER %", "cer": "CER %"}
+# What the tables show, in this order: metric, heading. The first also has real-time factors.
+RECOGNITION = {"wer": "WER %", "cer": "CER %"}
 RTF = "rtf_batch_"  # and a batch size: the name of a real-time factor
+ALIGNMENT = {  # plateau/alignment/measures.py
+    "word_start_delay_ms": "start delay ms",
+    "word_end_delay_ms": "end delay ms",
+    "word_boundary_error_ms": "boundary error ms",
+    "word_boundary_within_50ms": "within 50 ms %",
+    "blank_fraction": "blank fraction",
+}
 
 
 def make_records(set_name: str, method: str, **metrics: float) -> list[Record]:
@@ -26,15 +33,23 @@ def make_records(set_name: str, method: str, **metrics: float) -> list[Record]:
     ]
 
 
-def format_table(records: Sequence[Record]) -> str:
-    """A table with a line per set and method, for those with error rates or real-time factors."""
+def format_tables(records: Sequence[Record]) -> str:
+    """A table of recognition and one of alignments, with a line per set and method."""
     rtfs = dict.fromkeys(r["metric"] for r in records if r["metric"].startswith(RTF))
-    headings = HEADINGS | {metric: metric.replace(RTF, "RTF batch ") for metric in rtfs}
-    shown = [r for r in records if r["metric"] in headings]
-    values = {(r["set"], r["method"], r["metric"]): r["value"] for r in shown}
-    lines = dict.fromkeys((r["set"], r["method"]) for r in shown)
+    recognition = RECOGNITION | {name: name.replace(RTF, "RTF batch ") for name in rtfs}
+    tables = (_table(records, headings) for headings in (recognition, ALIGNMENT))
+    return "\n\n".join(filter(None, tables))
+
+
+def _table(records: Sequence[Record], headings: Mapping[str, str]) -> str:
+    """One of them; empty where there is no such metric."""
+    values = {
+        (r["set"], r["method"], r["metric"]): r["value"] for r in records if r["metric"] in headings
+    }
+    if not values:
+        return ""
     rows = [["set", "method", *headings.values()]]
-    for key in lines:
+    for key in dict.fromkeys((set_name, method) for set_name, method, _ in values):
         found = [values.get((*key, metric)) for metric in headings]
         rows.append([*key, *("" if v is None else f"{v:.4g}" for v in found)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

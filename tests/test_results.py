@@ -1,4 +1,4 @@
-from plateau.results import format_table, make_records
+from plateau.results import format_tables, make_records
 
 
 def test_table_has_a_line_per_set_and_method():
@@ -8,7 +8,7 @@ def test_table_has_a_line_per_set_and_method():
         *make_records("train", "conformer_ctc", train_seconds=60.0),
     ]
     assert records[0] == {"set": "test", "method": "greedy", "metric": "wer", "value": 12.5}
-    lines = [line.split() for line in format_table(records).splitlines()]
+    lines = [line.split() for line in format_tables(records).splitlines()]
     assert lines == [
         ["set", "method", "WER", "%", "CER", "%", "RTF", "batch", "16", "RTF", "batch", "1"],
         ["test", "greedy", "12.5", "3", "0.01", "0.125"],

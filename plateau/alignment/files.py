@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plateau.config import UserError
+from plateau.data.features import FRAME_SHIFT, frame_times
 from plateau.data.tokens import Tokenizer
 from plateau.decoding.scoring import CtmEntry, write_ctm
 from plateau.io import write_text
@@ -55,7 +56,7 @@ def aligned_utterance(
     words: Words,
     frames: Sequence[int],
     num_frames: int,
-    frame_shift: float,
+    subsampling_factor: int,
     tokenizer: Tokenizer,
 ) -> AlignedUtterance:
     """Put times to tokens and words; see the module.
@@ -65,7 +66,7 @@ def aligned_utterance(
         words: of `words_of`.
         frames: of the encoder, from 0, for each token; ascending, equal ones allowed.
         num_frames: T', frames of the encoder.
-        frame_shift: seconds from one frame to the next.
+        subsampling_factor: feature frames for each frame of the encoder.
         tokenizer: names the tokens.
 
     Raises:
@@ -74,13 +75,7 @@ def aligned_utterance(
     ids = [token for _, tokens in words for token in tokens]
     if len(ids) != len(frames):
         raise ValueError(f"{id}: {len(ids)} tokens and {len(frames)} frames")
-    in_frame, seen = Counter(frames), Counter[int]()
-    starts, ends = [], []
-    for frame in frames:
-        starts.append((frame + seen[frame] / in_frame[frame]) * frame_shift)
-        seen[frame] += 1
-        ends.append((frame + seen[frame] / in_frame[frame]) * frame_shift)
-
+    pieces = emitted(frames, subsampling_factor)
     token_intervals: list[Interval] = []
     word_intervals: list[Interval] = []
     for word, tokens in words:
@@ -89,11 +84,23 @@ def aligned_utterance(
         first = len(token_intervals)
         last = first + len(tokens) - 1
         for i in range(first, last + 1):
-            end = ends[i] if i == last else starts[i + 1]
-            token_intervals.append(Interval(starts[i], end, tokenizer.tokens[ids[i]]))
-        word_intervals.append(Interval(starts[first], ends[last], word))
-    duration = num_frames * frame_shift
+            end = pieces[i][1] if i == last else pieces[i + 1][0]
+            token_intervals.append(Interval(pieces[i][0], end, tokenizer.tokens[ids[i]]))
+        word_intervals.append(Interval(pieces[first][0], pieces[last][1], word))
+    duration = num_frames * subsampling_factor * FRAME_SHIFT
     return AlignedUtterance(id, tuple(token_intervals), tuple(word_intervals), duration)
+
+
+def emitted(frames: Sequence[int], subsampling_factor: int) -> list[tuple[float, float]]:
+    """Start and end (seconds) of the frame that emits each token; tokens of one frame divide it."""
+    in_frame, seen = Counter(frames), Counter[int]()
+    pieces = []
+    for frame in frames:
+        start, end = frame_times(frame, subsampling_factor)
+        piece = (end - start) / in_frame[frame]
+        pieces.append((start + seen[frame] * piece, start + (seen[frame] + 1) * piece))
+        seen[frame] += 1
+    return pieces
 
 
 def write_alignments(directory: Path, utterances: Sequence[AlignedUtterance]) -> None:

@@ -78,7 +78,7 @@ class Measured:
         runs: for each token the frames that have it on the best path, from the start of the first
             to the end of the last; tokens of one frame part it between them
         true_words: empty where unknown
-        true_tokens: empty where unknown; see `true_tokens`
+        true_tokens: empty where unknown; see `matching`
         peaks: for each token the time when it is emitted, seconds: the centre of its frame, or of
             that frame of its run where its posterior is largest; empty if not to be measured
         sharpness: of `sharpness_and_entropy`; None if not to be measured
@@ -315,13 +315,13 @@ def true_times(
     return found
 
 
-def true_tokens(tokens: Sequence[Interval], *candidates: Sequence[Interval]) -> Sequence[Interval]:
-    """Those true intervals (phones, words) that have the tokens' labels, or none.
+def matching(aligned: Sequence[Interval], *candidates: Sequence[Interval]) -> Sequence[Interval]:
+    """Those true intervals (phones, words) that have the labels of the aligned ones, or none.
 
     Characters and subwords have no true times. Words have, and so have phones where the lexicon
     gives what was said; that can differ from one utterance to the next.
     """
-    labels = [token.label for token in tokens]
+    labels = [interval.label for interval in aligned]
     return next((c for c in candidates if [i.label for i in c] == labels), ())
 
 

@@ -38,6 +38,17 @@ class FeatureOptions:
     on_the_fly: bool = False
 
 
+def frame_times(frame: int, subsampling_factor: int) -> tuple[float, float]:
+    """Start and end, in seconds, of the stretch of audio that an encoder's frame stands for.
+
+    An encoder's frame t is centred on feature frame factor·t (`ConvSubsampling`), and that on the
+    middle of its shift. So [t, t + 1] times the encoder's shift would be late: by 15 ms for a
+    factor of 4. The first frame begins with the audio.
+    """
+    start = (subsampling_factor * frame - (subsampling_factor - 1) / 2) * FRAME_SHIFT
+    return max(start, 0.0), start + subsampling_factor * FRAME_SHIFT
+
+
 def make_extractor(options: FeatureOptions) -> FeatureExtractor:
     """Lhotse's extractor for these options; 25 ms windows every 10 ms, no dither.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from plateau.data.features import frame_times
 from plateau.data.tokens import Tokenizer
 from plateau.decoding.scoring import CtmEntry, score, write_ctm, write_scores
 from plateau.io import write_text
@@ -36,7 +37,7 @@ def evaluate(
     decode_dir: Path,
     decoded: list[Decoded],
     tokenizer: Tokenizer,
-    frame_shift: float,
+    subsampling_factor: int,
     nbest: int = 0,
 ) -> dict[str, float]:
     """Score, and write `ref.trn`, `hyp.trn`, `wer.txt` and `hyp.ctm` into a decode directory.
@@ -51,7 +52,7 @@ def evaluate(
         decode_dir: where to write
         decoded: the utterances of a set
         tokenizer: turns tokens into words
-        frame_shift: seconds between two frames of the encoder
+        subsampling_factor: feature frames for each frame of the encoder
         nbest: hypotheses of an utterance in `nbest.txt`, at most
 
     Returns:
@@ -65,9 +66,10 @@ def evaluate(
     write_ctm(
         decode_dir / "hyp.ctm",
         (
-            CtmEntry(d.id, frame * frame_shift, frame_shift, tokenizer.tokens[token])
+            CtmEntry(d.id, start, end - start, tokenizer.tokens[token])
             for d in decoded
             for token, frame in zip(d.best.tokens, d.best.frames, strict=True)
+            for start, end in [frame_times(frame, subsampling_factor)]
         ),
     )
     nbest_file = decode_dir / "nbest.txt"

@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plateau.config import UserError
-from plateau.data.features import FRAME_SHIFT
 from plateau.data.loading import Batch, load_batch
 from plateau.data.tokens import Tokenizer
 from plateau.decoding.evaluate import Decoded, Hypothesis, evaluate
@@ -110,8 +109,9 @@ def decode_test_sets(
         progress.close()
         for method in searches:
             decode_dir = experiment.decode_dir(set_name, method)
-            frame_shift = subsampling_factor * FRAME_SHIFT
-            metrics = evaluate(decode_dir, decoded[method], tokenizer, frame_shift, decoding.nbest)
+            metrics = evaluate(
+                decode_dir, decoded[method], tokenizer, subsampling_factor, decoding.nbest
+            )
             for size in sizes:
                 metrics[f"{RTF}{size}"] = round(seconds[size][method] / total_seconds, 4)
             write_json(decode_dir / "metrics.json", make_records(set_name, method, **metrics))

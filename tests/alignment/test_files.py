@@ -150,31 +150,34 @@ class Letters:
         return [self.tokens.index(c) for c in text.replace(" ", "")]
 
 
-def aligned(text, frames, num_frames=10, frame_shift=0.04):
+def aligned(text, frames, num_frames=10, subsampling_factor=4):
     words = words_of(Letters(), text)
-    return aligned_utterance("u", words, frames, num_frames, frame_shift, Letters())
+    return aligned_utterance("u", words, frames, num_frames, subsampling_factor, Letters())
 
 
 def test_times_by_hand():
     utterance = aligned("ab c", [1, 4, 7])
-    shift = 0.04
+    # Frame t is centred on feature frame 4 t, whose middle is at 40 t + 5 ms.
     assert utterance.tokens == (
-        (pytest.approx(1 * shift), pytest.approx(4 * shift), "a"),  # until the next of the word
-        (pytest.approx(4 * shift), pytest.approx(5 * shift), "b"),  # the last: a frame
-        (pytest.approx(7 * shift), pytest.approx(8 * shift), "c"),
+        (pytest.approx(0.025), pytest.approx(0.145), "a"),  # until the next of the word
+        (pytest.approx(0.145), pytest.approx(0.185), "b"),  # the last: a frame
+        (pytest.approx(0.265), pytest.approx(0.305), "c"),
     )
     assert utterance.words == (
-        (pytest.approx(1 * shift), pytest.approx(5 * shift), "ab"),
-        (pytest.approx(7 * shift), pytest.approx(8 * shift), "c"),
+        (pytest.approx(0.025), pytest.approx(0.185), "ab"),
+        (pytest.approx(0.265), pytest.approx(0.305), "c"),
     )
     assert utterance.duration == pytest.approx(0.4)
 
 
 def test_tokens_of_one_frame_divide_it():
-    utterance = aligned("ab c", [2, 2, 2], frame_shift=0.03)
-    borders = [(i.start, i.end) for i in utterance.tokens]
-    assert borders == [pytest.approx(b) for b in [(0.06, 0.07), (0.07, 0.08), (0.08, 0.09)]]
-    assert utterance.words[0][:2] == pytest.approx((0.06, 0.08))
+    utterance = aligned("ab c", [2, 2, 2], subsampling_factor=6)
+    borders = [(i.start, i.end) for i in utterance.tokens]  # of 120 + 5 ms, ± 30 ms
+    expected = [(0.095, 0.115), (0.115, 0.135), (0.135, 0.155)]
+    assert borders == [pytest.approx(border) for border in expected]
+    assert utterance.words[0][:2] == pytest.approx((0.095, 0.135))
+    first = aligned("ab", [0, 0], subsampling_factor=4)  # it begins with the audio
+    assert [i.start for i in first.tokens] == pytest.approx([0.0, 0.0125])
     with pytest.raises(ValueError, match="u: 3 tokens and 2 frames"):
         aligned("ab c", [1, 2])
 
@@ -187,8 +190,8 @@ def test_any_alignment_makes_a_textgrid_and_words_hold_their_tokens(data):
     frames = sorted(
         data.draw(st.lists(st.integers(0, num_frames - 1), min_size=number, max_size=number))
     )
-    shift = data.draw(st.sampled_from([0.01, 0.03, 0.04, 0.06]))
-    utterance = aligned(" ".join(words), frames, num_frames, shift)
+    factor = data.draw(st.sampled_from([1, 2, 4, 6]))
+    utterance = aligned(" ".join(words), frames, num_frames, factor)
     tiers = {"words": utterance.words, "tokens": utterance.tokens}
     read, _ = parse(textgrid(tiers, utterance.duration))
     assert [label for *_, label in read["words"] if label] == words
@@ -200,7 +203,8 @@ def test_any_alignment_makes_a_textgrid_and_words_hold_their_tokens(data):
         assert (own[0].start, own[-1].end) == (start, end)
         assert all(a.end == b.start for a, b in pairwise(own))  # no gap within a word
     for token, frame in zip(utterance.tokens, frames, strict=True):  # each starts in its frame
-        assert frame * shift - 1e-9 <= token.start < (frame + 1) * shift
+        begin = 0.01 * (factor * frame - (factor - 1) / 2)
+        assert begin - 1e-9 <= token.start < begin + 0.01 * factor
 
 
 TEXTS = ['say "no" now', "ọ̀rọ̀  tó dára", "日本 語", "it's a a a"]

@@ -15,6 +15,7 @@ from plateau.alignment.measures import (
     boundary_errors,
     emission_delay,
     label_run,
+    matching,
     measure,
     occupancy_error,
     path_runs,
@@ -22,7 +23,6 @@ from plateau.alignment.measures import (
     runs_of_words,
     sharpness_and_entropy,
     true_times,
-    true_tokens,
 )
 from plateau.config import UserError
 from plateau.data import kaldi
@@ -294,18 +294,18 @@ def test_a_transducers_tokens_of_one_frame_part_it(tmp_path):
     """As `aligned_utterance` has it, the runs of such tokens are together one frame."""
     tokenizer = make_lang(tmp_path / "lang_word", ["x y z"], TokenOptions(kind="word"))
     words = [(word, tokenizer.encode(word)) for word in "xyz"]
-    aligned = aligned_utterance("utt", words, [2, 2, 5], 10, 0.04, tokenizer)
+    aligned = aligned_utterance("utt", words, [2, 2, 5], 10, 4, tokenizer)
     values = measure([Measured(aligned, aligned.tokens)], 0.04)
     assert values["blank_fraction"] == pytest.approx(8 / 10)
     assert values["label_run_frames"] == pytest.approx(2 / 3)
 
 
-def test_true_tokens():
+def test_matching():
     phones = (Interval(0, 0.1, "f"), Interval(0.1, 0.2, "ɔː"))
     word = (Interval(0, 0.2, "FOUR"),)
-    assert true_tokens([Interval(0.1, 0.2, "FOUR")], phones, word) == word
-    assert true_tokens([i._replace(start=0.05) for i in phones], phones, word) == phones
-    assert true_tokens([Interval(0, 1, "F"), Interval(1, 2, "O")], phones, word) == ()
+    assert matching([Interval(0.1, 0.2, "FOUR")], phones, word) == word
+    assert matching([i._replace(start=0.05) for i in phones], phones, word) == phones
+    assert matching([Interval(0, 1, "F"), Interval(1, 2, "O")], phones, word) == ()
 
 
 @pytest.fixture

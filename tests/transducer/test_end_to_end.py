@@ -91,6 +91,27 @@ def test_alignment_has_a_line_for_each_word(job):
         assert (job / EXP_DIR / f"align_test/{name}.TextGrid").exists()
 
 
+def test_alignment_is_measured_against_the_true_times(job):
+    """Tones have no ctm; with one that is the alignment itself, 40 ms later, all errors are 40."""
+    run("transducer/align.py", str(EXP_DIR), "--sets", "test")
+    metrics = job / EXP_DIR / "align_test/metrics.json"
+    assert {r["metric"] for r in json.loads(metrics.read_text())} == {
+        "blank_fraction",
+        "label_run_frames",
+    }
+    words = (job / EXP_DIR / "align_test/words.ctm").read_text().splitlines()
+    later = [line.split() for line in words]
+    for fields in later:
+        fields[2] = f"{float(fields[2]) + 0.04:.3f}"
+    (job / "data/toy/test/ctm").write_text("".join(" ".join(f) + "\n" for f in later))
+    run("local/make_manifests.py", "data/toy")
+    run("transducer/align.py", str(EXP_DIR), "--sets", "test")
+    found = {r["metric"]: r["value"] for r in json.loads(metrics.read_text())}
+    for name in ("start", "end"):
+        assert found[f"word_{name}_delay_ms"] == pytest.approx(-40, abs=1)
+        assert found[f"word_{name}_error_ms"] == pytest.approx(40, abs=1)
+
+
 def test_viterbi_training_goes_on_from_an_alignment(job):
     run("transducer/align.py", str(EXP_DIR), "--sets", "train,dev")
     files = ",".join(f"{EXP_DIR}/align_{name}/frames.txt" for name in ("train", "dev"))
