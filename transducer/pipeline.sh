@@ -11,6 +11,7 @@
 #   --corpus NAME     espeak (default), or another
 #   --corpus-dir DIR  where the recordings of a published corpus are
 #   --exp NAME        what the experiments' names begin with (pipeline)
+#   --more-epochs N   of the second and third part (as many as the first)
 # After "--": field.name=value for all three.
 set -euo pipefail
 called_from=$PWD
@@ -19,6 +20,7 @@ cd "$(dirname "$0")/.."
 corpus=espeak
 corpus_dir=
 exp=pipeline
+more_epochs=
 . utils/parse_options.sh
 . ./path.sh || exit 1
 case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
@@ -31,6 +33,9 @@ part() {
     --exp "$exp-$name" -- "$@"
 }
 
+more=()
+if [ -n "$more_epochs" ]; then more=("training.epochs=$more_epochs"); fi
+
 part full-sum "$@"
 # Of the training set and, where there is one, the development set.
 sets=train
@@ -41,6 +46,6 @@ if [ ! -f "$alignment" ] || [ "$dir-full-sum/checkpoints/averaged.pt" -nt "$alig
 fi
 files=$alignment
 if [ "$sets" = train,dev ]; then files=$files,$dir-full-sum/align_dev/frames.txt; fi
-part viterbi "$@" loss.kind=viterbi loss.aligner=file "loss.alignment=$files" \
+part viterbi "$@" "${more[@]}" loss.kind=viterbi loss.aligner=file "loss.alignment=$files" \
   loss.after_steps=0 "init_from=$dir-full-sum"
-part retrain "$@" loss.after_steps=0 "init_from=$dir-viterbi"
+part retrain "$@" "${more[@]}" loss.after_steps=0 "init_from=$dir-viterbi"
