@@ -2,22 +2,22 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from conformer_ctc.options import DecodingOptions, Options
-from conformer_ctc.train import build_model
-from plateau.config import cli
-from plateau.data.corpus import TRAIN
+from conformer_ctc.train import build_model, check_methods, train_texts
+from plateau.config import UserError, cli
 from plateau.data.tokens import Tokenizer, read_lang
 from plateau.decoding.ctc import greedy_search, one_best, prefix_beam_search
 from plateau.decoding.run import Search, decode_test_sets, single
 from plateau.graphs.ctc import ctc_topology, lexicon_graph
+from plateau.graphs.dense import emission_scores
 from plateau.text import normalise
-from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.experiment import Experiment, lang_dir
 from plateau.training.recipe import load_final
 
 
@@ -33,9 +33,20 @@ def unigram(
 
 
 def searches(
-    options: DecodingOptions, tokenizer: Tokenizer, train_texts: Iterable[str]
+    options: DecodingOptions, topology: str, tokenizer: Tokenizer, texts: Sequence[str]
 ) -> dict[str, Search]:
-    """The methods asked for: from (N, T, V) log_probs and (N,) lengths to N n-best lists."""
+    """The methods asked for: from (N, T, V) log_probs and (N,) lengths to N n-best lists.
+
+    Args:
+        options: which methods.
+        topology: what the model was trained with.
+        tokenizer: of the model.
+        texts: transcripts of the training set.
+
+    Raises:
+        UserError: see `check_methods`.
+    """
+    check_methods(options.methods, topology, tokenizer, texts)
     found: dict[str, Search] = {}
     vocab_size = len(tokenizer.tokens)
     if "greedy" in options.methods:
@@ -45,11 +56,11 @@ def searches(
             prefix_beam_search, beam=options.beam, nbest=max(1, options.nbest)
         )
     if "one_best" in options.methods:
-        topology = ctc_topology(vocab_size)
-        found["one_best"] = single(partial(one_best, graph=topology, search_beam=1.0))
+        graph = ctc_topology(vocab_size)
+        found["one_best"] = single(partial(one_best, graph=graph, search_beam=1.0))
     if "lexicon" in options.methods:
-        words = unigram(train_texts, tokenizer, options.lm_scale)
-        graph = lexicon_graph(words, vocab_size)
+        words = unigram(texts, tokenizer, options.lm_scale)
+        graph = lexicon_graph(words, vocab_size, topology)
         found["lexicon"] = single(partial(one_best, graph=graph, search_beam=options.search_beam))
     return found
 
@@ -64,12 +75,18 @@ def main(exp_dir: Path) -> None:
     options, model = load_final(experiment, Options, build_model)
     decoding = experiment.options(Options).decoding  # which may have changed since
     tokenizer = read_lang(lang_dir(options))
-    texts = (supervision.text for supervision in corpus_of(options).supervisions(TRAIN))
-    methods = searches(decoding, tokenizer, texts)
+    methods = searches(decoding, options.loss.topology, tokenizer, list(train_texts(options)))
+    if decoding.prior_scale and model.prior is None:
+        raise UserError(
+            f"decoding.prior_scale is {decoding.prior_scale}, but the model has no label prior; "
+            "train with loss.prior.estimator, or set decoding.prior_scale=0"
+        )
     device = next(model.parameters()).device
 
     def encode(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         log_probs, lengths = model(features.to(device), lengths.to(device))  # (N, T', V), (N,)
+        if decoding.prior_scale:
+            log_probs = emission_scores(log_probs, model.prior.log_prior, decoding.prior_scale)
         return log_probs.cpu(), lengths.cpu()
 
     factor = model.encoder.subsampling_factor

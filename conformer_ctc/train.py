@@ -4,35 +4,64 @@
 with `python utils/torchrun.py --standalone --nproc_per_node N` in place of `python`, on N GPUs.
 """
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from conformer_ctc.options import LossOptions, Options
 from plateau.config import UserError, cli
+from plateau.data.corpus import TRAIN
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
-from plateau.data.tokens import BLANK_ID, Tokenizer, min_frames, read_lang
-from plateau.graphs.ctc import ctc_loss
+from plateau.data.tokens import BLANK_ID, Tokenizer, encode_words, read_lang
+from plateau.graphs.dense import soft_alignment
+from plateau.graphs.loss import collapses, frames_needed, graph_loss
 from plateau.models.ctc import CtcModel
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import Recipe, train
 from plateau.training.trainer import Loss, LossFunction
 
 
-def make_loss(tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
-    """CTC in nats, summed over the batch, and how many frames say blank."""
+def train_texts(options: Options) -> Iterator[str]:
+    """The transcripts of the training set, read when they are wanted."""
+    for supervision in corpus_of(options).supervisions(TRAIN):
+        yield supervision.text or ""
 
-    def loss_function(model: nn.Module, batch: Batch) -> Loss:
-        targets = [tokenizer.encode(text) for text in batch.texts]
-        log_probs, lengths = model(batch.features, batch.lengths)  # (N, T', V), (N,)
-        total = ctc_loss(log_probs, lengths, targets, options.delay_penalty).sum()
+
+def make_loss(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
+    """The loss in nats, summed over the batch, and how many frames say blank."""
+    loss = partial(
+        graph_loss,
+        topology=options.topology,
+        viterbi=options.viterbi,
+        delay_penalty=options.delay_penalty,
+        acoustic_scale=options.acoustic_scale,
+    )
+
+    def with_prior() -> Callable[..., Tensor]:
+        """The loss with the prior as it is now."""
+        if model.prior is None:
+            return loss
+        return partial(loss, log_prior=model.prior.log_prior, prior_scale=model.prior.scale)
+
+    def loss_function(wrapped: nn.Module, batch: Batch) -> Loss:
+        transcripts = [encode_words(tokenizer, text) for text in batch.texts]
+        log_probs, lengths = wrapped(batch.features, batch.lengths)  # (N, T', V), (N,)
+        if model.prior is not None and model.training:
+            if options.prior.source == "posteriors":
+                shares = log_probs.detach().exp()  # (N, T', V)
+            else:
+                _, shares = soft_alignment(log_probs, lengths, transcripts, with_prior())
+            model.prior.update(shares, lengths)
+        total = with_prior()(log_probs, lengths, transcripts).sum()
         within = torch.arange(log_probs.shape[1], device=lengths.device) < lengths[:, None]
         blank = (log_probs.argmax(dim=2) == BLANK_ID) & within  # (N, T')
         return Loss(
             total=total,
-            tokens=sum(map(len, targets)),
+            tokens=sum(len(word) for words in transcripts for word in words),
             counts={"blank_fraction": float(blank.sum())},
             frames=int(lengths.sum()),
         )
@@ -40,10 +69,34 @@ def make_loss(tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
     return loss_function
 
 
+def check_methods(
+    methods: Iterable[str], topology: str, tokenizer: Tokenizer, texts: Iterable[str]
+) -> None:
+    """See that the methods of decoding can find all of these texts.
+
+    Raises:
+        UserError: they cannot: tokens that are next to their like would be heard as one.
+    """
+    collapsing = [method for method in methods if method != "lexicon"]
+    if not collapsing or topology.startswith("ctc"):
+        return
+    for text in texts:
+        if not collapses(topology, encode_words(tokenizer, text)):
+            raise UserError(
+                f"decoding.methods: {', '.join(collapsing)} would take equal tokens in a row for "
+                f"one, as in '{text[:50]}', since loss.topology={topology} has no blank between\n"
+                "them; set decoding.methods=[lexicon], or loss.topology=ctc_without_inner_blank"
+            )
+
+
 def build_model(options: Options) -> CtcModel:
     """The untrained model."""
-    num_labels = len(read_lang(lang_dir(options)).tokens)
-    model = CtcModel(options.features.num_mel_bins, num_labels, options.encoder)
+    model = CtcModel(
+        options.features.num_mel_bins,
+        len(read_lang(lang_dir(options)).tokens),
+        options.encoder,
+        options.loss.prior,
+    )
     model.norm.set_statistics(*load_statistics(corpus_of(options).statistics))
     return model
 
@@ -52,13 +105,17 @@ def build(options: Options) -> Recipe:
     """The untrained model, its loss, and what the loss needs.
 
     Raises:
-        UserError: options that cannot be.
+        UserError: decoding would not find what the loss trains; see `check_methods`.
     """
-    if options.loss.delay_penalty < 0:
-        penalty = options.loss.delay_penalty
-        raise UserError(f"loss.delay_penalty is {penalty}; it must not be negative")
-    loss = make_loss(read_lang(lang_dir(options)), options.loss)
-    return Recipe(build_model(options), loss, min_frames)
+    tokenizer = read_lang(lang_dir(options))
+    topology = options.loss.topology
+    check_methods(options.decoding.methods, topology, tokenizer, train_texts(options))
+    model = build_model(options)
+    return Recipe(
+        model,
+        make_loss(model, tokenizer, options.loss),
+        partial(frames_needed, topology),
+    )
 
 
 def main(exp_dir: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plateau.config import UserError
-from plateau.graphs.dense import best_paths, full_sum_loss, soft_alignment, viterbi_loss
+from plateau.graphs.dense import best_paths, emission_scores, mixed_loss, soft_alignment
 from plateau.graphs.topology import fsa_vec, part_of
 from toy_peaky.models import Model, initial_parameters, make_model
 from toy_peaky.options import Options
@@ -124,16 +124,14 @@ class Runs:
 
     def soft_alignment(self, scores: Tensor, loss: str) -> tuple[Tensor, Tensor]:
         """Losses (R,) and soft alignments γ (R, T, V) of scores, full sum or best path."""
-        kinds = {"max": [viterbi_loss], "sum+max": [full_sum_loss, viterbi_loss]}
-        results = []
-        for kind in kinds.get(loss, [full_sum_loss]):
-            parts = [
-                soft_alignment(scores[part], self.lengths[part], part_of(self.graphs, part), kind)
-                for part in self.parts()
-            ]
-            results.append([torch.cat(tensors) for tensors in zip(*parts, strict=True)])
-        losses, gammas = zip(*results, strict=True)
-        return torch.stack(losses).mean(0), torch.stack(gammas).mean(0)
+        viterbi = {"max": 1.0, "sum+max": 0.5}.get(loss, 0.0)
+        kind = partial(mixed_loss, viterbi=viterbi)
+        parts = [
+            soft_alignment(scores[part], self.lengths[part], part_of(self.graphs, part), kind)
+            for part in self.parts()
+        ]
+        losses, gammas = zip(*parts, strict=True)
+        return torch.cat(losses), torch.cat(gammas)
 
     def viterbi(self, log_probs: Tensor) -> list[list[int]]:
         """The best alignment of each run."""
@@ -272,9 +270,9 @@ def _scores(options: Options, logits: Tensor, log_probs: Tensor, prior: Prior, s
     if options.loss == "gen_sum":
         return logits
     if options.loss == "sum_with_prior":
-        return log_probs - prior.scale(step) * prior.update(log_probs)
+        return emission_scores(log_probs, prior.update(log_probs), prior.scale(step))
     if options.loss == "sum_with_prior_sg":
-        return log_probs - prior.scale(step) * prior.update(log_probs.detach())
+        return emission_scores(log_probs, prior.update(log_probs.detach()), prior.scale(step))
     return log_probs
 
 

@@ -208,7 +208,7 @@ def build(options: Options) -> Recipe:
     return Recipe(
         model,
         make_loss(model, read_lang(lang_dir(options)), loss),
-        lambda tokens: frames_needed(loss, tokens),
+        lambda words: frames_needed(loss, [token for word in words for token in word]),
     )
 
 

@@ -109,6 +109,11 @@ class LexiconTokenizer:
         return self.decode(self.encode(text)) if self._phones else normalise(text)
 
 
+def encode_words(tokenizer: Tokenizer, text: str) -> list[list[int]]:
+    """Token ids of each word of a transcript; joined, they are those of the transcript."""
+    return [tokenizer.encode(word) for word in normalise(text).split()]
+
+
 def min_frames(ids: Sequence[int]) -> int:
     """Frames that CTC needs at least: one per token, and a blank between equal neighbours."""
     return len(ids) + sum(a == b for a, b in pairwise(ids))

@@ -53,12 +53,14 @@ def one_best(
     Returns:
         N hypotheses; empty, with the score -inf, where no path of the graph is left.
     """
-    from plateau.graphs.dense import best_paths
+    from plateau.graphs.dense import best_paths_and_outputs
 
-    paths = best_paths(log_probs, lengths, graph, search_beam)
+    paths = best_paths_and_outputs(log_probs, lengths, graph, search_beam)
     return [
-        _hypothesis(path, frames) if path else Hypothesis((), (), -math.inf)
-        for path, frames in zip(paths, _utterances(log_probs, lengths), strict=True)
+        _hypothesis(path, frames, begins=[token > 0 for token in outputs])
+        if path
+        else Hypothesis((), (), -math.inf)
+        for (path, outputs), frames in zip(paths, _utterances(log_probs, lengths), strict=True)
     ]
 
 
@@ -101,22 +103,29 @@ def _utterances(log_probs: Tensor, lengths: Tensor) -> list[np.ndarray]:
 
 
 def _hypothesis(
-    path: Sequence[int] | np.ndarray, log_probs: np.ndarray, score: float | None = None
+    path: Sequence[int] | np.ndarray,
+    log_probs: np.ndarray,
+    score: float | None = None,
+    begins: Sequence[bool] | None = None,
 ) -> Hypothesis:
-    """Collapse a path (T,) of frame labels; the score is that of the path if none is given."""
+    """Collapse a path (T,) of frame labels; the score is that of the path if none is given.
+
+    ``begins`` tells for each frame whether a token begins; without it, that is so where the label
+    changes, as in CTC.
+    """
     path = np.asarray(path, dtype=int)
     scores = log_probs[np.arange(len(path)), path].tolist()  # T
     tokens: list[int] = []
     frames: list[int] = []
-    previous = BLANK
+    if begins is None:
+        begins = np.diff(path, prepend=BLANK) != 0
     for t, label in enumerate(path.tolist()):
         if label != BLANK:
-            if label != previous:
+            if begins[t]:
                 tokens.append(label)
                 frames.append(t)
             elif scores[t] > scores[frames[-1]]:
                 frames[-1] = t
-        previous = label
     return Hypothesis(tuple(tokens), tuple(frames), sum(scores) if score is None else score)
 
 

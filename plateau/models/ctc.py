@@ -7,6 +7,7 @@ from torch import nn
 
 from plateau.models.encoder import EncoderOptions, build_encoder
 from plateau.models.normalise import GlobalNorm
+from plateau.models.prior import LabelPrior, PriorOptions
 from plateau.models.subsampling import Lengths
 
 INITIAL_BLANK = 0.8  # probability of blank before training, about
@@ -33,13 +34,22 @@ class CtcModel(nn.Module):
         num_features: F, the input dimension.
         vocab_size: V, number of labels with the blank, which is label 0.
         encoder: which encoder.
+        prior: which label prior the model keeps for its loss; ``model.prior`` is None without one.
     """
 
-    def __init__(self, num_features: int, vocab_size: int, encoder: EncoderOptions) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        vocab_size: int,
+        encoder: EncoderOptions,
+        prior: PriorOptions | None = None,
+    ) -> None:
         super().__init__()
         self.norm = GlobalNorm(num_features)
         self.encoder = build_encoder(num_features, encoder)
         self.output = start_with_blank(nn.Linear(self.encoder.output_dim, vocab_size))
+        wanted = prior is not None and prior.estimator != "none"
+        self.prior = LabelPrior(vocab_size, prior) if wanted else None
 
     def output_lengths(self, lengths: Lengths) -> Lengths:
         """Frames of the log-probabilities, of an int or a tensor of ints."""

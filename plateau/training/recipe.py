@@ -26,12 +26,13 @@ class Recipe:
     Args:
         model: untrained. ``model.output_lengths`` tells the frames of its encoder's output.
         loss_function: of a batch.
-        frames_needed: the fewest frames of the encoder's output that tokens have an alignment with.
+        frames_needed: the fewest frames of the encoder's output that an alignment of a transcript
+            has, which is given as the tokens of each word.
     """
 
     model: nn.Module
     loss_function: LossFunction
-    frames_needed: Callable[[Sequence[int]], int]
+    frames_needed: Callable[[Sequence[Sequence[int]]], int]
 
 
 def load_final(

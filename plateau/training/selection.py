@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from plateau.config import UserError
 from plateau.data.features import FRAME_SHIFT
-from plateau.data.tokens import Tokenizer
+from plateau.data.tokens import Tokenizer, encode_words
 from plateau.io import write_text
 
 
@@ -24,20 +24,20 @@ def long_enough(
     cuts: CutSet,
     tokenizer: Tokenizer,
     output_lengths: Callable[[int], int],
-    frames_needed: Callable[[Sequence[int]], int],
+    frames_needed: Callable[[Sequence[Sequence[int]]], int],
     list_path: Path,
 ) -> CutSet:
     """Leave out utterances with fewer encoder frames than their tokens need.
 
-    They have no alignment, so their loss is infinite. The names of those left out go to the screen
-    and to ``list_path``.
+    They have no alignment, so their loss is infinite; ``frames_needed`` is given the tokens of each
+    word. The names of those left out go to the screen and to ``list_path``.
 
     Raises:
         UserError: nothing is left.
     """
     kept, left_out = [], []
     for cut in cuts:
-        needed = frames_needed(tokenizer.encode(cut.supervisions[0].text or ""))
+        needed = frames_needed(encode_words(tokenizer, cut.supervisions[0].text or ""))
         available = output_lengths(num_frames(cut))
         if needed > available:
             left_out.append(f"{cut.id} needs {needed} frames and has {available}")

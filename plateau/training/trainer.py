@@ -271,6 +271,9 @@ class Trainer:
         record |= _report("train", self.sums)
         if self.dev is not None:
             record |= _report("dev", self._validate())
+        for module in self.model.modules():
+            if hasattr(module, "finish_epoch"):  # as of a label prior; the checkpoint has it
+                module.finish_epoch()
         progress.train_seconds += time.monotonic() - started
         record["train_seconds"] = round(progress.train_seconds, 1)
         self.history.append(record)

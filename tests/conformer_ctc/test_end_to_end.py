@@ -16,7 +16,7 @@ from lhotse.bin.modes import cli as lhotse_cli
 
 from conformer_ctc.options import DecodingOptions
 from plateau.training import checkpoint
-from tests.job import SETS, check_nbest, run, run_job, trn
+from tests.job import SETS, check_nbest, run, run_job, start, trn
 
 EXP_DIR = Path("exp/toy/conformer_ctc/x")
 METHODS = DecodingOptions().methods
@@ -126,6 +126,21 @@ def test_prefix_beam_search_gives_nbest_lists(job):
         check_nbest(job / EXP_DIR / name)
 
 
+def test_another_topology_with_a_prior(job):
+    exp_dir = Path("exp/toy/conformer_ctc/prior")
+    loss = ["topology=silence", "viterbi=0.2", "prior.estimator=epoch", "prior.warm_up=4"]
+    decoding = ["decoding.methods=[lexicon]", "decoding.prior_scale=0.2"]
+    start("conformer_ctc", exp_dir, [f"loss.{x}" for x in loss] + decoding)
+    run("local/check.py", "conformer_ctc", str(exp_dir))
+    run("conformer_ctc/train.py", str(exp_dir))
+    run("conformer_ctc/decode.py", str(exp_dir))
+    state = checkpoint.load(job / exp_dir / "checkpoints/averaged.pt")["model"]
+    assert float(state["prior.prior"].sum()) == pytest.approx(1.0)
+    assert float(state["prior.prior"][1]) < 0.05  # <unk>, which is never said
+    records = json.loads((job / exp_dir / "decode_test_lexicon/metrics.json").read_text())
+    assert next(r["value"] for r in records if r["metric"] == "wer") < 100
+
+
 def test_results_json_is_a_list_of_records(job):
     records = json.loads((job / EXP_DIR / "results.json").read_text())
     assert all(set(r) == {"set", "method", "metric", "value"} for r in records)
@@ -146,4 +161,7 @@ def test_decoding_takes_the_model_from_the_run_and_its_own_options_from_the_conf
     assert [r["metric"] for r in records] == ["wer", "cer", "rtf_batch_1"]
     assert not list((job / EXP_DIR).glob("decode_*/nbest.txt"))
     assert (job / EXP_DIR / "decode_dev_greedy" / "hyp.trn").read_bytes() == before_greedy
+    config.write_text(before.replace("prior_scale: 0.0", "prior_scale: 0.5"))
+    with pytest.raises(AssertionError, match="the model has no label prior"):
+        run("conformer_ctc/decode.py", str(EXP_DIR))
     config.write_text(before)

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plateau.config import UserError
-from plateau.data.tokens import TokenOptions, make_lang, min_frames, read_lang, read_lexicon
+from plateau.data.tokens import (
+    TokenOptions,
+    encode_words,
+    make_lang,
+    min_frames,
+    read_lang,
+    read_lexicon,
+)
 
 TEXTS = ["YES NO NO YES", "NO MAYBE", "é mwána YES"] * 3
 
@@ -66,6 +73,16 @@ def test_a_lexicon_line_without_phones_is_named(tmp_path: Path):
         read_lexicon(path)
     with pytest.raises(UserError, match="no text"):
         make_lang(tmp_path / "lang", ["", " "], TokenOptions())
+
+
+@pytest.mark.parametrize("options", [TokenOptions("char"), TokenOptions("bpe", 30)])
+def test_the_tokens_of_words_are_those_of_the_text(tmp_path: Path, options: TokenOptions):
+    texts = ["two tattoos too", "to tattoo", "", "  a to  toot x"]
+    tokenizer = make_lang(tmp_path / "lang", texts[:2], options)
+    for text in texts:
+        words = encode_words(tokenizer, text)
+        assert len(words) == len(text.split())
+        assert [token for word in words for token in word] == tokenizer.encode(text)
 
 
 def test_min_frames_is_the_shortest_path_that_collapses_to_the_tokens():

@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -129,6 +130,46 @@ def test_one_best_with_a_lexicon_is_the_best_path_of_known_words(seed):
         assert found.tokens == collapse(path)
         assert found.frames == peaks(path, frames)
         assert found.score == pytest.approx(paths[path][1], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("topology", "pattern", "word_boundary"),
+    [
+        ("silence", "0*({})0*", "0*"),
+        ("forced_silence", "0+({})0+|0+", "0+"),
+        ("hmm", "({})", ""),
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lexicon_with_segments_is_the_best_path_of_known_words(
+    topology, pattern, word_boundary, seed
+):
+    """Also of words with a token twice in a row, which collapsing would lose."""
+    pytest.importorskip("k2")
+    from plateau.graphs.ctc import lexicon_graph
+
+    words = {(1,): -0.5, (2, 3): -0.1, (2, 2): -0.2, (1, 3, 3): -0.3}
+    log_probs = scores(n=2, t=5, v=4, seed=seed)
+    log_probs[0, :, 2] += 2.0  # so that the word 2 2 is heard
+    lengths = torch.tensor([5, 4])
+    graph = lexicon_graph(words, 4, topology)
+    best = one_best(log_probs, lengths, graph, search_beam=1e3)
+    for frames, length, found in zip(log_probs, lengths, best, strict=True):
+        found_paths = {}
+        for number in range(4):
+            for sentence in itertools.product(words, repeat=number):
+                spelt = word_boundary.join("".join(f"{c}+" for c in word) for word in sentence)
+                accepts = re.compile(pattern.format(spelt)).fullmatch
+                for path in itertools.product(range(4), repeat=int(length)):
+                    if accepts("".join(map(str, path))):
+                        acoustic = sum(float(frames[t, label]) for t, label in enumerate(path))
+                        total = acoustic + sum(words[word] for word in sentence)
+                        found_paths[path, sentence] = (total, acoustic)
+        path, sentence = max(found_paths, key=found_paths.get)
+        assert found.tokens == tuple(token for word in sentence for token in word)
+        assert found.score == pytest.approx(found_paths[path, sentence][1], abs=1e-5)
+        assert [path[t] for t in found.frames] == list(found.tokens)
+        assert list(found.frames) == sorted(set(found.frames))
 
 
 def test_nothing_is_heard_where_no_word_fits():

@@ -247,8 +247,8 @@ def test_a_loss_far_from_chance_is_noted(job, monkeypatch, capsys):
     job.prepare()
     make_loss = recipe.make_loss
 
-    def not_log_probabilities(tokenizer, options):
-        loss_function = make_loss(tokenizer, options)
+    def not_log_probabilities(model, tokenizer, options):
+        loss_function = make_loss(model, tokenizer, options)
 
         def hundredfold(model, batch) -> Loss:
             loss = loss_function(model, batch)

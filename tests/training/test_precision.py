@@ -35,7 +35,9 @@ on_devices = pytest.mark.parametrize(
 
 def ctc(tokenizer):
     model = CtcModel(BINS, len(tokenizer.tokens), ENCODER)
-    return model, conformer_ctc.train.make_loss(tokenizer, conformer_ctc.options.LossOptions())
+    return model, conformer_ctc.train.make_loss(
+        model, tokenizer, conformer_ctc.options.LossOptions()
+    )
 
 
 def rnnt(tokenizer, **options):

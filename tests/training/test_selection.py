@@ -18,6 +18,10 @@ def cut(name: str, text: str | None, frames: int) -> MonoCut:
     return MonoCut(name, 0, frames / 100, 0, features=features, supervisions=[supervision])
 
 
+def ctc_frames(words: list[list[int]]) -> int:
+    return min_frames([token for word in words for token in word])
+
+
 def by_four(frames: int) -> int:
     return (frames + 3) // 4
 
@@ -35,7 +39,7 @@ def test_utterances_too_short_for_their_tokens_are_left_out_and_named(tmp_path, 
         ]
     )
     path = tmp_path / "log" / "left_out.txt"
-    kept = long_enough(cuts, TOKENIZER, by_four, min_frames, path)
+    kept = long_enough(cuts, TOKENIZER, by_four, ctc_frames, path)
     assert [c.id for c in kept] == ["three-in-three", "repeat-in-four", "silence", "no-text"]
     assert path.read_text().splitlines() == [
         "three-in-two needs 3 frames and has 2",
@@ -50,7 +54,7 @@ def test_utterances_too_short_for_their_tokens_are_left_out_and_named(tmp_path, 
 
 def test_nothing_is_said_when_all_are_long_enough(tmp_path, capsys):
     cuts = CutSet.from_cuts([cut("one", "a", 4), cut("two", "a b", 8)])
-    assert list(long_enough(cuts, TOKENIZER, by_four, min_frames, tmp_path / "list.txt")) == list(
+    assert list(long_enough(cuts, TOKENIZER, by_four, ctc_frames, tmp_path / "list.txt")) == list(
         cuts
     )
     assert capsys.readouterr().out == ""
@@ -60,7 +64,7 @@ def test_nothing_is_said_when_all_are_long_enough(tmp_path, capsys):
 def test_nothing_left_is_the_users_mistake(tmp_path):
     cuts = CutSet.from_cuts([cut("one", "a b", 4)])
     with pytest.raises(UserError, match="every utterance is too short") as error:
-        long_enough(cuts, TOKENIZER, by_four, min_frames, tmp_path / "list.txt")
+        long_enough(cuts, TOKENIZER, by_four, ctc_frames, tmp_path / "list.txt")
     assert str(tmp_path / "list.txt") in str(error.value)
     assert "one needs 2" in (tmp_path / "list.txt").read_text()
 

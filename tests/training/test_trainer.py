@@ -13,6 +13,7 @@ import torch
 from lhotse import CutSet
 
 from plateau.config import UserError
+from plateau.models.prior import LabelPrior, PriorOptions
 from plateau.training import checkpoint
 from plateau.training.distributed import Workers
 from plateau.training.schedule import ScheduleOptions
@@ -355,3 +356,38 @@ def test_two_processes_train_one_model(cuts, tmp_path):
     make_trainer(cuts, tmp_path / "one", CALM, poisoned_loss, dropout=0.0).run()
     two, one = (history(d)[-1]["dev_loss"] for d in (tmp_path, tmp_path / "one"))
     assert two == pytest.approx(one, rel=0.5)
+
+
+def with_prior(cuts: CutSet, exp_dir: Path, killed_at: int = -1) -> Trainer:
+    """A trainer whose model has a label prior of the epoch before."""
+    calls = iter(range(10**6))
+
+    def loss_function(model, batch):
+        if next(calls) == killed_at:
+            raise Killed
+        log_probs = model(batch.features, batch.lengths)
+        if model.training:
+            model.prior.update(log_probs.exp(), batch.lengths)
+        loss = toy_loss(model, batch)
+        blank = model.prior.log_prior[0].float()  # so that training depends on the prior
+        return dataclasses.replace(loss, total=loss.total - (blank * log_probs[..., 0]).sum())
+
+    trainer = make_trainer(cuts, exp_dir, loss_function=loss_function)
+    trainer.model.prior = LabelPrior(4, PriorOptions("epoch"))
+    return trainer
+
+
+@pytest.mark.parametrize("killed_at", [2, 7])
+def test_a_label_prior_turns_over_with_the_epoch_and_goes_on_after_a_kill(
+    cuts, tmp_path, killed_at
+):
+    with_prior(cuts, tmp_path / "undisturbed").run()
+    priors = [
+        checkpoint.load(tmp_path / f"undisturbed/checkpoints/epoch-{n}.pt")["model"] for n in (2, 3)
+    ]
+    assert not priors[0]["prior.prior"].equal(priors[1]["prior.prior"])
+    assert all(state["prior.sums"].eq(0).all() for state in priors)
+    with pytest.raises(Killed):
+        with_prior(cuts, tmp_path / "killed", killed_at).run()
+    with_prior(cuts, tmp_path / "killed").run()
+    assert_same_run(tmp_path / "killed", tmp_path / "undisturbed")
