@@ -1,0 +1,68 @@
+"""Several experiments' results side by side, as a table in Markdown."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+from plateau.config import UserError, cli
+from plateau.io import read_json
+
+SEED = re.compile(r",training\.seed=\d+|-seed\d+$")  # run.sh's name of it, and one given by hand
+
+
+def main(exp_dirs: list[Path], columns: str = "test:wer", seeds: bool = False) -> None:
+    """Print a line for each experiment; those that differ in their seed alone share one.
+
+    Such a line has the medians, and says of how many. A seed is told by the name: `…-seed2`, or
+    `…,training.seed=2`, as run.sh has it.
+
+    Args:
+        exp_dirs: experiments that are decoded (stage 8 makes their results.json)
+        columns: what to show, e.g. "train_seconds,test_clean/modified_beam:wer,test_clean:wer": set,
+            method and metric of results.json. Without the method, the smallest value of all methods;
+            without the set, that of the training
+        seeds: a line for each seed
+    """
+    wanted = [parse(column) for column in columns.split(",")]
+    found: dict[str, list[list[float | None]]] = defaultdict(list)
+    for exp_dir in exp_dirs:
+        path = exp_dir / "results.json"
+        if not path.exists():
+            raise UserError(f"{path}: not there; run ./run.sh --stage 8 for this experiment")
+        records = read_json(path)
+        name = str(exp_dir) if seeds else SEED.sub("", str(exp_dir))
+        found[name].append([value(records, *column) for column in wanted])
+    print("| experiment | " + " | ".join(columns.split(",")) + " |")
+    print("|---" * (len(wanted) + 1) + "|")
+    for name, rows in found.items():
+        cells = []
+        for values in zip(*rows, strict=True):
+            known = [x for x in values if x is not None]
+            cells.append(f"{median(known):.4g}" if known else "")
+        of = f" (median of {len(rows)})" if len(rows) > 1 else ""
+        print(f"| {name}{of} | " + " | ".join(cells) + " |")
+
+
+def parse(column: str) -> tuple[str, str, str]:
+    """Set, method (may be empty) and metric of "set/method:metric"."""
+    where, _, metric = column.rpartition(":")
+    set_name, _, method = where.partition("/")
+    if not metric:
+        raise UserError(f"--columns: '{column}' names no metric; write set:metric")
+    return set_name or "train", method, metric
+
+
+def value(records: list[dict], set_name: str, method: str, metric: str) -> float | None:
+    """The smallest of the values that fit; None if there is none."""
+    fitting = (
+        record["value"]
+        for record in records
+        if (record["set"], record["metric"]) == (set_name, metric)
+        and method in ("", record["method"])
+    )
+    return min(fitting, default=None)
+
+
+if __name__ == "__main__":
+    cli(main)
