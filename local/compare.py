@@ -19,9 +19,8 @@ def main(exp_dirs: list[Path], columns: str = "test:wer", seeds: bool = False) -
 
     Args:
         exp_dirs: experiments that are decoded (stage 8 makes their results.json)
-        columns: what to show, e.g. "train_seconds,test_clean/modified_beam:wer,test_clean:wer": set,
-            method and metric of results.json. Without the method, the smallest value of all methods;
-            without the set, that of the training
+        columns: "set/method:metric" of results.json, separated by commas. "set:metric" is the
+            smallest value of all methods, "metric" alone is one of the training
         seeds: a line for each seed
     """
     wanted = [parse(column) for column in columns.split(",")]
