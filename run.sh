@@ -13,8 +13,8 @@
 #   4  pre-flight     checks of data and options before hours are spent
 #   5  train                                                  exp/…/checkpoints
 #   6  decode         and score                               exp/…/decode_SET_METHOD
-#   7  align          the final model, transducer only so far  exp/…/align_SET
-#   8  report         results.json and the table of results   exp/…/results.json
+#   7  align          and measure, with the final model       exp/…/align_SET
+#   8  report         the table of results, a page to look at  exp/…/{results.json,report}
 #
 # Options:
 #   --stage N         first stage (0)
@@ -153,4 +153,7 @@ if [ -f "$recipe/align.py" ]; then
 elif [ "$stage" -eq 7 ]; then
   echo "stage 7, alignment: not there yet for $recipe"
 fi
-if [ "$stage" -le 8 ] && [ "$stop_stage" -ge 8 ]; then python local/results.py "$exp_dir"; fi
+if [ "$stage" -le 8 ] && [ "$stop_stage" -ge 8 ]; then
+  python local/results.py "$exp_dir"
+  python local/report.py "$exp_dir"
+fi

@@ -34,24 +34,38 @@ def make_records(set_name: str, method: str, **metrics: float) -> list[Record]:
 
 
 def format_tables(records: Sequence[Record]) -> str:
-    """A table of recognition and one of alignments, with a line per set and method."""
+    """The tables of `table_rows` as text."""
+    return "\n\n".join(map(_as_text, table_rows(records)))
+
+
+def table_rows(records: Sequence[Record]) -> list[list[list[str]]]:
+    """A table of recognition and one of alignments, with a line per set and method.
+
+    Returns:
+        those of the two that have values: a list of rows of cells, headings first; the first two
+        columns are set and method
+    """
     rtfs = dict.fromkeys(r["metric"] for r in records if r["metric"].startswith(RTF))
     recognition = RECOGNITION | {name: name.replace(RTF, "RTF batch ") for name in rtfs}
-    tables = (_table(records, headings) for headings in (recognition, ALIGNMENT))
-    return "\n\n".join(filter(None, tables))
+    tables = (_rows(records, headings) for headings in (recognition, ALIGNMENT))
+    return list(filter(None, tables))
 
 
-def _table(records: Sequence[Record], headings: Mapping[str, str]) -> str:
+def _rows(records: Sequence[Record], headings: Mapping[str, str]) -> list[list[str]]:
     """One of them; empty where there is no such metric."""
     values = {
         (r["set"], r["method"], r["metric"]): r["value"] for r in records if r["metric"] in headings
     }
     if not values:
-        return ""
+        return []
     rows = [["set", "method", *headings.values()]]
     for key in dict.fromkeys((set_name, method) for set_name, method, _ in values):
         found = [values.get((*key, metric)) for metric in headings]
         rows.append([*key, *("" if v is None else f"{v:.4g}" for v in found)])
+    return rows
+
+
+def _as_text(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

@@ -45,7 +45,9 @@ case $script in
     mkdir -p "$2/decode_dev_greedy"
     cp "$2/checkpoints/averaged.pt" "$2/decode_dev_greedy"
     ;;
+  */align.py) mkdir -p "$2/align_dev" ;;
   local/results.py) echo "the table"; touch "$2/results.json" ;;
+  local/report.py) test -e "$2/results.json" && echo "the report" ;;
 esac
 """
 
@@ -76,14 +78,14 @@ class Clone:
         )
 
     def did(self, *arguments: str, **environment: str) -> list[str]:
-        """The scripts that a run starts, without configure and results, which it always does."""
+        """The scripts that a run starts, without configure and stage 8, which it always does."""
         (self.root / "log").unlink(missing_ok=True)
         done = self.run("--exp", "x", *arguments, **environment)
         assert done.returncode == 0, done.stderr
         calls = (self.root / "log").read_text().splitlines()
         names = [Path(call.split()[0]).stem for call in calls]
-        assert (names[0], names[-1]) == ("configure", "results")
-        return names[1:-1]
+        assert (names[0], names[-2:]) == ("configure", ["results", "report"])
+        return names[1:-2]
 
 
 @pytest.fixture
@@ -96,10 +98,10 @@ TRAIN = ["check", "train", "decode"]
 ALL = ["prepare", *DATA, "compute_fbank", "make_tokens", *TRAIN]
 
 
-def test_everything_is_done_once_and_the_table_comes_last(clone):
+def test_everything_is_done_once_and_the_table_comes_at_the_end(clone):
     done = clone.run("--exp", "x")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "the table"
+    assert done.stdout.splitlines()[-2:] == ["the table", "the report"]
     assert clone.did() == []
     assert clone.did("--force") == ALL
 
@@ -203,6 +205,7 @@ def test_checkpoints_of_other_options_are_not_gone_on_with(clone):
         "conformer_ctc/train.py",
         "conformer_ctc/decode.py",
         "local/results.py",
+        "local/report.py",
     ],
 )
 def test_a_script_that_fails_ends_the_job_and_is_done_again(clone, script):
@@ -211,7 +214,7 @@ def test_a_script_that_fails_ends_the_job_and_is_done_again(clone, script):
     assert done.stderr == f"{script}: broken\n"
     assert (clone.root / "log").read_text().splitlines()[-1].startswith(script)
     name = Path(script).stem
-    if name not in ("configure", "results"):
+    if name not in ("configure", "results", "report"):
         start = ALL.index("validate_data_dir" if name == "make_manifests" else name)
         assert clone.did() == ALL[start:]
 
@@ -276,3 +279,13 @@ def test_pipes_are_allowed_only_on_demand(clone):
     assert "--allow-pipes" not in (clone.root / "log").read_text()
     clone.did("--allow-pipes", "--force")
     assert (clone.root / "log").read_text().count("--allow-pipes") == 2
+
+
+def test_a_recipe_that_aligns_does_so_once(clone):
+    assert "align" not in clone.did()
+    (clone.root / "conformer_ctc").mkdir()
+    (clone.root / "conformer_ctc" / "align.py").touch()
+    assert clone.did() == ["align"]
+    assert clone.did() == []
+    (clone.exp_dir / "align_dev").rmdir()
+    assert clone.did() == ["align"]

@@ -1,9 +1,7 @@
 """The report: one HTML file that holds the whole story, pictures included."""
 
 import re
-import subprocess
 import time
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
@@ -12,6 +10,7 @@ from pathlib import Path
 from plateau.graphs.topology import STANDARD, chain, draw, standard_segments
 from plateau.io import replacing, write_text
 from plateau.machine import machine
+from plateau.report.page import END, commit, data_uri, head
 from toy_peaky.experiment import Experiment, Outcome, Section
 from toy_peaky.layout import png
 from toy_peaky.pictures import animation
@@ -35,49 +34,23 @@ k2. Losses are in nats, summed over frames. Label numbers start at 0; blank, or 
 and grey in every picture."""
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1d1d1f; --soft: #5c5c66; --paper: #ffffff;
-  --line: #d5d5dc; --box: #f4f4f7; --link: #0057a3; --yes: #00664a; --no: #a33a00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8ed; --soft: #a9a9b5; --paper: #17171a;
-  --line: #3b3b44; --box: #222228; --link: #7cc0ff; --yes: #4fd3a6; --no: #ff9d66; } }
-* { box-sizing: border-box; }
-body { margin: 0; color: var(--ink); background: var(--paper);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
-h1 { line-height: 1.2; }
-h2 { margin-top: 3rem; padding-bottom: .2rem; border-bottom: 2px solid var(--line); }
 h3 { margin: 0 0 .3rem; font-family: ui-monospace, monospace; overflow-wrap: anywhere; }
 h3 a { color: inherit; text-decoration: none; }
-p, dd { overflow-wrap: break-word; }
-a { color: var(--link); }
-code, pre { font-family: ui-monospace, monospace; font-size: .9em; background: var(--box);
-  border-radius: 3px; }
-code { padding: 0 .2em; overflow-wrap: anywhere; }
 pre { padding: .5rem .7rem; overflow-x: auto; }
 pre code { padding: 0; overflow-wrap: normal; }
-article { margin: 2rem 0; padding: 1rem; border: 1px solid var(--line); border-radius: 6px; }
 dl { display: grid; grid-template-columns: fit-content(14rem) 1fr; gap: .25rem .8rem;
   margin: .6rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
-figure { margin: 1.2rem 0 0; }
-.scroll { overflow-x: auto; }
 .picture { background: #fff; padding: .5rem; border-radius: 4px; }
 .picture img { display: block; width: 100%; min-width: 40rem; height: auto; }
-figcaption, footer, .source { color: var(--soft); font-size: .9rem; }
 summary { cursor: pointer; color: var(--link); }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0;
-  border-bottom: 1px solid var(--line); }
-th[scope=rowgroup] { padding-top: 1.2rem; }
 td { min-width: 8rem; }
 .verdict { white-space: nowrap; font-weight: 600; font-family: system-ui, sans-serif;
   font-size: 1rem; }
-.yes { color: var(--yes); }
-.no { color: var(--no); }
 .none { color: var(--soft); }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
-  article { padding: .7rem; } }
-@media print { article { break-inside: avoid; } }
+@media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; }
+  dd { margin-bottom: .5rem; } }
 """
 
 
@@ -109,23 +82,8 @@ def write_report(
     ]
     seconds = time.perf_counter() - start
     page = directory / "index.html"
-    write_text(page, "\n".join([*_head(), *body, *_closing(outcomes, seconds), ""]))
+    write_text(page, "\n".join([*head(TITLE, STYLE), *body, *_closing(outcomes, seconds), ""]))
     return page
-
-
-def _head() -> list[str]:
-    return [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(TITLE)}</title>",
-        f"<style>{STYLE}</style>",
-        "</head>",
-        "<body>",
-        "<main>",
-    ]
 
 
 def _opening(
@@ -236,8 +194,8 @@ def _pictures(outcome: Outcome, directory: Path) -> Iterator[str]:
 def _figure(image: bytes, kind: str, alternative: str, caption: str) -> str:
     return (
         '<figure><div class="scroll picture">'
-        f'<img alt="{escape(alternative)}" src="data:image/{kind};base64,'
-        f'{b64encode(image).decode()}"></div>'
+        f'<img alt="{escape(alternative)}" src="{data_uri(image, f"image/{kind}")}">'
+        "</div>"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -247,14 +205,12 @@ def _closing(outcomes: Mapping[str, Outcome], seconds: float) -> Iterator[str]:
     computing = sum(outcome.seconds for outcome in outcomes.values())
     links = ", ".join(f'<a href="graphs/{name}.gv">{name}</a>' for name in STANDARD)
     yield "<footer>"
-    yield f"<p>{escape(machine())}. Commit {escape(_commit())}. "
+    yield f"<p>{escape(machine())}. Commit {escape(commit())}. "
     yield f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z}. "
     yield f"{runs} runs: {computing:.0f} s, all processes together; pictures: {seconds:.0f} s.</p>"
     yield f"<p>The standard topologies for Graphviz (<code>dot -Tsvg</code>): {links}.</p>"
     yield "</footer>"
-    yield "</main>"
-    yield "</body>"
-    yield "</html>"
+    yield from END
 
 
 def _verdict(outcome: Outcome | None) -> str:
@@ -291,19 +247,6 @@ def _inline(text: str, names: set[str]) -> str:
             link = r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>'
             parts[i] = re.sub(r"arXiv[: ](\d{4}\.\d{4,5})", link, part)
     return "".join(parts)
-
-
-def _commit() -> str:
-    """The commit of this repository, and whether files differ from it."""
-    here = Path(__file__).parent
-    try:
-        commit, changes = (
-            subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True)
-            for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "-uno"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.stdout.strip() + (" with changes" if changes.stdout.strip() else "")
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

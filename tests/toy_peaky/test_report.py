@@ -1,6 +1,5 @@
 import base64
 import re
-from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
@@ -8,6 +7,8 @@ import pytest
 pytest.importorskip("k2")
 
 from plateau.graphs.topology import STANDARD, arcs_of, chain, standard_segments
+from plateau.report.page import commit
+from tests.page import Page
 from toy_peaky import report
 from toy_peaky.experiment import Experiment, Section, run
 from toy_peaky.graph_pictures import graphs
@@ -15,7 +16,6 @@ from toy_peaky.options import Options
 from toy_peaky.pictures import loss_curves, posteriors_over_time
 from toy_peaky.report import write_report
 
-VOID = {"meta", "img", "br"}
 EVIL = """<script>alert("1 & 2")</script> 'quoted' & "more" """
 MEM = Options(frames=8, steps=12, target="0 1", input="2 2 0 0 1 1 1 2")
 
@@ -54,43 +54,6 @@ SECTIONS = (
         ),
     ),
 )
-
-
-class Page(HTMLParser):
-    """A page's tags, which must be balanced, and its text."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names))
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open[-1] == tag, f"</{tag}> within {self.open}"
-        self.open.pop()
-        if tag in ("dt", "dd", "th", "td"):
-            self.texts.append(" ")
-
-    def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
-            self.texts.append(data)
-
-    def attributes(self, name: str, tag: str | None = None) -> list[str]:
-        return [a[name] for t, a in self.tags if name in a and tag in (None, t)]
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.texts).split())
 
 
 @pytest.fixture(scope="module")
@@ -233,9 +196,9 @@ def test_graphs_are_written_for_graphviz(written):
 
 
 def test_commit(monkeypatch):
-    assert re.fullmatch(r"[0-9a-f]{7,}( with changes)?", report._commit())
+    assert re.fullmatch(r"[0-9a-f]{7,}( with changes)?", commit())
     monkeypatch.setenv("PATH", "")
-    assert report._commit() == "unknown"
+    assert commit() == "unknown"
 
 
 def test_report_can_be_written_again(tmp_path):

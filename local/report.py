@@ -1,0 +1,128 @@
+"""Stage 8: write report/index.html, which shows an experiment and lets one listen to it."""
+
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from lhotse import CutSet
+from torch import Tensor, nn
+
+from plateau.alignment.measures import true_times
+from plateau.config import UserError, cli
+from plateau.data.corpus import Corpus
+from plateau.data.loading import Batch, load_batch
+from plateau.data.tokens import SentencePieceTokenizer, read_lang
+from plateau.io import read_json
+from plateau.models.ctc import CtcModel
+from plateau.models.transducer import TransducerModel
+from plateau.report.audio import load_samples
+from plateau.report.experiment import write_report
+from plateau.report.utterances import Shown, choose, read_ctm, read_scores, spelt_words
+from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
+from plateau.training.recipe import load_final
+
+MAX_UTTERANCES = 20  # a page is to be looked at
+
+
+def posteriors(model: nn.Module, batch: Batch) -> Tensor | None:
+    """Log-posteriors (N, T', V) of CTC, if the model has any.
+
+    A transducer has them where it was trained with an auxiliary CTC loss; the uppermost is taken.
+    """
+    if isinstance(model, CtcModel):
+        return model(batch.features, batch.lengths)[0]
+    if isinstance(model, TransducerModel) and model.ctc:
+        layer = max(map(int, model.ctc))
+        features = model.norm(batch.features)
+        *_, (inner,) = model.encoder.forward_layers(features, batch.lengths, [layer])
+        return model.ctc[str(layer)](inner).float().log_softmax(-1)
+    return None
+
+
+def decoded(exp_dir: Path, corpus: Corpus, set_name: str, method: str) -> tuple[str, str]:
+    """The set and method to show: as asked for, else the first set and its method of lowest WER.
+
+    Raises:
+        UserError: that is not decoded.
+    """
+    rates = [
+        (corpus.test_sets().index(record["set"]), record["value"], record["set"], record["method"])
+        for path in exp_dir.glob("decode_*/metrics.json")
+        for record in read_json(path)
+        if record["metric"] == "wer"
+        and set_name in ("", record["set"])
+        and method in ("", record["method"])
+    ]
+    if not rates:
+        wanted = " by ".join(filter(None, (set_name, method))) or "any set"
+        raise UserError(f"{exp_dir}: there is no decoding of {wanted}; run ./run.sh --stage 6")
+    return min(rates)[2:]
+
+
+@torch.no_grad()
+def main(
+    exp_dir: Path,
+    utterances: str = "",
+    set: str = "",
+    method: str = "",
+    worst: int = 2,
+    median: int = 1,
+) -> None:
+    """Write report/index.html in an experiment's folder: one file, to be opened in a browser.
+
+    Args:
+        exp_dir: the experiment's folder, decoded
+        utterances: ids of utterances to show, separated by commas
+        set: which set they are of; without it, the first that is decoded
+        method: which hypotheses; without it, those of the method with the lowest WER
+        worst: show so many utterances with the highest WER
+        median: show so many from the middle, ranked by WER
+    """
+    experiment = Experiment(exp_dir)
+    recipe = exp_dir.resolve().parent.name
+    build_model = import_module(f"{recipe}.train").build_model
+    options, model = load_final(experiment, options_class(recipe), build_model)
+    corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
+    set_name, method = decoded(exp_dir, corpus, set, method)
+    decode_dir = experiment.decode_dir(set_name, method)
+    scored = {u.id: u for u in read_scores(decode_dir).utterances}
+    named = utterances.replace(",", " ").split()
+    if min(worst, median) < 0 or worst + median + len(named) > MAX_UTTERANCES:
+        raise UserError(f"--worst, --median, --utterances: choose 0 to {MAX_UTTERANCES} utterances")
+    reasons = choose(scored.values(), worst, median, named)
+
+    heard = read_ctm(decode_dir / "hyp.ctm", stage=6)
+    known = {"true": true_times(corpus, set_name)}
+    aligned = exp_dir / f"align_{set_name}" / "words.ctm"
+    if aligned.exists():
+        known["aligned"] = read_ctm(aligned, stage=7)
+    marked = isinstance(tokenizer, SentencePieceTokenizer)
+    device = next(model.parameters()).device
+    cuts = {cut.id: cut for cut in corpus.cuts(set_name) if cut.id in reasons}
+    shown = []
+    for id, why in reasons.items():
+        if id not in cuts:
+            raise UserError(f"{corpus.manifest('cuts', set_name)}: no {id}; decode again (stage 6)")
+        batch = load_batch(CutSet.from_cuts([cuts[id]]), options.features).to(device)
+        log_probs = posteriors(model, batch)
+        tokens = heard.get(id, ())
+        words = {kind: times[id] for kind, times in known.items() if id in times}
+        shown.append(
+            Shown(
+                scored=scored[id],
+                reasons=why,
+                samples=load_samples(cuts[id]),
+                sampling_rate=cuts[id].sampling_rate,
+                features=batch.features[0],
+                log_probs=None if log_probs is None else log_probs[0],
+                subsampling_factor=model.encoder.subsampling_factor,
+                tokens=tokens,
+                words=words | {"heard": spelt_words(tokens, marked)},
+            )
+        )
+    path = write_report(exp_dir, shown, set_name, method, tokenizer.tokens)
+    print(f"report: {path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    cli(main)
