@@ -9,9 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from conformer_ctc.options import LossOptions, Options
+from plateau.alignment.ctc import align
+from plateau.alignment.watch import peakiness, posterior_figure
 from plateau.config import UserError, cli
 from plateau.data.corpus import TRAIN
 from plateau.data.features import load_statistics
@@ -22,7 +25,7 @@ from plateau.graphs.loss import collapses, frames_needed, graph_loss
 from plateau.models.ctc import CtcModel
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import Recipe, train
-from plateau.training.trainer import Loss, LossFunction
+from plateau.training.trainer import Loss, LossFunction, Watch
 
 
 def train_texts(options: Options) -> Iterator[str]:
@@ -67,6 +70,26 @@ def make_loss(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> Lo
         )
 
     return loss_function
+
+
+def make_watch(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> Watch:
+    """Peakiness, and posteriors with the best path of the transcript."""
+
+    def watch(batch: Batch) -> tuple[dict[str, float], dict[str, Figure]]:
+        transcripts = [encode_words(tokenizer, text) for text in batch.texts]
+        log_probs, lengths = model(batch.features, batch.lengths)  # (N, T', V), (N,)
+        prior_scale = 0.0 if model.prior is None else model.prior.scale
+        scales = prior_scale, options.acoustic_scale
+        topology = options.topology
+        found = align(model, batch.features, batch.lengths, transcripts, topology, *scales)
+        figures = {
+            id: posterior_figure(log_probs[n, : lengths[n]], found[n], labels, tokenizer.tokens)
+            for n, id in enumerate(batch.ids)
+            for labels in [[token for word in transcripts[n] for token in word]]
+        }
+        return peakiness(log_probs, lengths, tokenizer.tokens), figures
+
+    return watch
 
 
 def check_methods(
@@ -115,6 +138,7 @@ def build(options: Options) -> Recipe:
         model,
         make_loss(model, tokenizer, options.loss),
         partial(frames_needed, topology),
+        make_watch(model, tokenizer, options.loss),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from plateau.data.kaldi import Utterance, write_data_dir
+from plateau.data.kaldi import Interval, Utterance, write_data_dir
 from tests.training.toy import RATE, speak
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +31,16 @@ OVERRIDES = [
     "training.schedule.warmup_steps=10",
     "decoding.nbest=3",
 ]
+
+
+def times_of(words: Sequence[str]) -> tuple[Interval, ...]:
+    """When `speak` says words: 0.15 s for each letter, of which the first third is a pause."""
+    intervals, start = [], 0.05
+    for word in words:
+        duration = 0.15 * len(word) - 0.05
+        intervals.append(Interval(round(start, 3), round(duration, 3), word))
+        start += duration + 0.05
+    return tuple(intervals)
 
 
 def trn(path: Path) -> dict[str, list[str]]:
@@ -78,12 +88,14 @@ def run_job(recipe: str, exp_dir: Path, overrides: Sequence[str]) -> None:
         Path("audio", set_name).mkdir(parents=True)
         utterances = []
         for i in range(count):
-            letters = random.choice(list("abc"), size=random.integers(2, 6))
+            letters = "".join(random.choice(list("abc"), size=random.integers(2, 6)))
             audio = f"audio/{set_name}/{i}.wav"
-            soundfile.write(audio, speak("".join(letters), random), RATE)
             # Two or three letters are a word.
-            words = re.findall(".{2,3}", "".join(letters) + letters[0])
-            utterances.append(Utterance(f"{set_name}-{i:02}", set_name, " ".join(words), audio))
+            words = re.findall(".{2,3}", letters + letters[0])
+            soundfile.write(audio, speak("".join(words), random), RATE)
+            name = f"{set_name}-{i:02}"
+            text = " ".join(words)
+            utterances.append(Utterance(name, set_name, text, audio, words=times_of(words)))
         write_data_dir(Path("data/toy", set_name), utterances)
     start(recipe, exp_dir, overrides)
     config = str(exp_dir / "config.yaml")

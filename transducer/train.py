@@ -9,16 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from plateau.alignment.files import read_frames
 from plateau.alignment.transducer import (
     PADDING,
+    Topology,
+    align,
     alignment_loss,
     best_path,
+    full_sum,
     lattice_log_probs,
     pad,
 )
+from plateau.alignment.watch import lattice_figure
 from plateau.config import UserError, cli
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
@@ -30,7 +35,7 @@ from plateau.models.transducer import TransducerModel, TransducerOutput
 from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import Recipe, train
-from plateau.training.trainer import Loss, LossFunction
+from plateau.training.trainer import Loss, LossFunction, Watch
 from transducer.options import LossOptions, Options
 
 
@@ -159,6 +164,33 @@ def make_loss(model: TransducerModel, tokenizer: Tokenizer, options: LossOptions
     return loss_function
 
 
+def make_watch(model: TransducerModel, tokenizer: Tokenizer, topology: Topology) -> Watch:
+    """How flat alignments are, and lattices with the best path of the transcript.
+
+    Flatness is what the sum over all alignments has more than the best one, in nats for each token.
+    """
+
+    def watch(batch: Batch) -> tuple[dict[str, float], dict[str, Figure]]:
+        targets = [tokenizer.encode(text) for text in batch.texts]
+        tokens = pad(targets, device=batch.features.device)  # (N, U)
+        output = model(batch.features, batch.lengths, tokens)
+        blank, label = lattice_log_probs(model, output, tokens)  # (N, T, U + 1), (N, T, U)
+        numbers = torch.tensor([len(target) for target in targets], device=tokens.device)
+        lattice = blank, label, output.lengths, numbers, topology
+        found = align(model, batch.features, batch.lengths, targets, topology)
+        best = -sum(alignment.score for alignment in found)
+        scalars = {"flatness_nats": (best - float(full_sum(*lattice).sum())) / int(numbers.sum())}
+        figures = {
+            id: lattice_figure(
+                label[n, : output.lengths[n], : len(target)], found[n], target, tokenizer.tokens
+            )
+            for n, (id, target) in enumerate(zip(batch.ids, targets, strict=True))
+        }
+        return scalars, figures
+
+    return watch
+
+
 def frames_needed(options: LossOptions, tokens: Sequence[int]) -> int:
     """The fewest frames that an alignment of these tokens has."""
     if options.ctc_layers:
@@ -204,11 +236,12 @@ def build(options: Options) -> Recipe:
         raise UserError("loss.lm_scale and loss.am_scale must be 0 or more, and at most 1 together")
     if loss.kind == "viterbi" and loss.aligner == "ctc" and not loss.ctc_layers:
         raise UserError("loss.aligner=ctc aligns by an auxiliary CTC layer: set loss.ctc_layers")
-    model = build_model(options)
+    model, tokenizer = build_model(options), read_lang(lang_dir(options))
     return Recipe(
         model,
-        make_loss(model, read_lang(lang_dir(options)), loss),
+        make_loss(model, tokenizer, loss),
         lambda words: frames_needed(loss, [token for word in words for token in word]),
+        make_watch(model, tokenizer, loss.topology),
     )
 
 

@@ -1,21 +1,32 @@
-"""Alignments as files: ctm, Praat's TextGrid, and frames for training.
+"""Alignments as files: ctm, Praat's TextGrid, Lhotse's supervisions, and frames for training.
 
-A transducer says where a token is emitted, not how long it is. So a token lasts until the next one
-of the same word, and the last one of a word for a frame; a word lasts from its first token's start
-to its last token's end. Tokens that share a frame (topology ``rnnt``) divide it in equal parts.
+A word lasts from its first token's start to its last token's end. On a CTC path a token lasts for
+its run of frames. A transducer says where a token is emitted, not how long it is: so it lasts until
+the next one of the same word, and the last one of a word for a frame. Tokens that share a frame
+(topology ``rnnt``) divide it in equal parts.
+
+The confidence of a word is exp(mean of log p_t(y)) over the frames t that have one of its tokens y
+on the path: the duration-normalised posterior of Williams, Renals 1999, "Confidence measures from
+local posterior probability estimates". Frames of blank within the word do not count: they would
+hide how unlikely the few frames with tokens are where a word was not said.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from lhotse import SupervisionSegment, SupervisionSet
+from lhotse.cut import Cut
+from lhotse.supervision import AlignmentItem
+
 from plateau.config import UserError
 from plateau.data.features import FRAME_SHIFT, frame_times
-from plateau.data.tokens import Tokenizer
+from plateau.data.tokens import Tokenizer, encode_words
 from plateau.decoding.scoring import CtmEntry, write_ctm
-from plateau.io import write_text
+from plateau.io import replacing, write_text
 from plateau.text import normalise
 
 Words = list[tuple[str, list[int]]]  # words and the token ids of each
@@ -30,6 +41,31 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Alignment:
+    """The best path of an utterance's transcript, in frames of the encoder, which count from 0.
+
+    Args:
+        frames: for each token the one that emits it, or that of its run where its posterior is
+            largest; empty where no path fits
+        score: log-probability of the path, nats; -inf where no path fits
+        num_frames: T', frames of the encoder
+        runs: for each token its first frame and the one after its last; None where the path says
+            only when a token is emitted
+        log_posteriors: for each token, summed over its frames, nats; None if they are not known
+        sharpness: of `plateau.alignment.measures.sharpness_and_entropy`; None if there is none
+        entropy: the same; nats per frame
+    """
+
+    frames: tuple[int, ...]
+    score: float
+    num_frames: int
+    runs: tuple[tuple[int, int], ...] | None = None
+    log_posteriors: tuple[float, ...] | None = None
+    sharpness: float | None = None
+    entropy: float | None = None
+
+
+@dataclass(frozen=True)
 class AlignedUtterance:
     """When an utterance's tokens and words were said.
 
@@ -38,34 +74,30 @@ class AlignedUtterance:
         tokens: in order
         words: in order
         duration: seconds; of the encoder's frames, so up to one frame more than the audio
+        confidences: of each word, 0 … 1, see the module; empty if they are not known
     """
 
     id: str
     tokens: tuple[Interval, ...]
     words: tuple[Interval, ...]
     duration: float
+    confidences: tuple[float, ...] = ()
 
 
 def words_of(tokenizer: Tokenizer, text: str) -> Words:
     """The words of a transcript with their tokens, which together are the transcript's tokens."""
-    return [(word, tokenizer.encode(word)) for word in normalise(text).split()]
+    return list(zip(normalise(text).split(), encode_words(tokenizer, text), strict=True))
 
 
 def aligned_utterance(
-    id: str,
-    words: Words,
-    frames: Sequence[int],
-    num_frames: int,
-    subsampling_factor: int,
-    tokenizer: Tokenizer,
+    id: str, words: Words, alignment: Alignment, subsampling_factor: int, tokenizer: Tokenizer
 ) -> AlignedUtterance:
-    """Put times to tokens and words; see the module.
+    """Put times and confidences to tokens and words; see the module.
 
     Args:
         id: of the utterance.
         words: of `words_of`.
-        frames: of the encoder, from 0, for each token; ascending, equal ones allowed.
-        num_frames: T', frames of the encoder.
+        alignment: of these words; frames and runs in order.
         subsampling_factor: feature frames for each frame of the encoder.
         tokenizer: names the tokens.
 
@@ -73,22 +105,40 @@ def aligned_utterance(
         ValueError: not one frame for each token.
     """
     ids = [token for _, tokens in words for token in tokens]
-    if len(ids) != len(frames):
-        raise ValueError(f"{id}: {len(ids)} tokens and {len(frames)} frames")
-    pieces = emitted(frames, subsampling_factor)
+    if len(ids) != len(alignment.frames):
+        raise ValueError(f"{id}: {len(ids)} tokens and {len(alignment.frames)} frames")
+    pieces = token_times(alignment, subsampling_factor)
     token_intervals: list[Interval] = []
     word_intervals: list[Interval] = []
+    confidences: list[float] = []
     for word, tokens in words:
         if not tokens:  # a word without tokens has no time
             continue
         first = len(token_intervals)
         last = first + len(tokens) - 1
         for i in range(first, last + 1):
-            end = pieces[i][1] if i == last else pieces[i + 1][0]
+            until_next = alignment.runs is None and i < last
+            end = pieces[i + 1][0] if until_next else pieces[i][1]
             token_intervals.append(Interval(pieces[i][0], end, tokenizer.tokens[ids[i]]))
         word_intervals.append(Interval(pieces[first][0], pieces[last][1], word))
-    duration = num_frames * subsampling_factor * FRAME_SHIFT
-    return AlignedUtterance(id, tuple(token_intervals), tuple(word_intervals), duration)
+        if alignment.log_posteriors is not None:
+            runs = (alignment.runs or [(f, f + 1) for f in alignment.frames])[first : last + 1]
+            total = sum(alignment.log_posteriors[first : last + 1])
+            confidences.append(math.exp(total / sum(end - start for start, end in runs)))
+    duration = alignment.num_frames * subsampling_factor * FRAME_SHIFT
+    return AlignedUtterance(
+        id, tuple(token_intervals), tuple(word_intervals), duration, tuple(confidences)
+    )
+
+
+def token_times(alignment: Alignment, subsampling_factor: int) -> list[tuple[float, float]]:
+    """Start and end (seconds) of the frames that have each token on the path."""
+    if alignment.runs is None:
+        return emitted(alignment.frames, subsampling_factor)
+    return [
+        (frame_times(first, subsampling_factor)[0], frame_times(end - 1, subsampling_factor)[1])
+        for first, end in alignment.runs
+    ]
 
 
 def emitted(frames: Sequence[int], subsampling_factor: int) -> list[tuple[float, float]]:
@@ -106,27 +156,67 @@ def emitted(frames: Sequence[int], subsampling_factor: int) -> list[tuple[float,
 def write_alignments(directory: Path, utterances: Sequence[AlignedUtterance]) -> None:
     """Write ``tokens.ctm``, ``words.ctm`` and a TextGrid ``<id>.TextGrid`` of each utterance.
 
-    A TextGrid has the tiers "words" and "tokens". In its file's name, ``/`` of an id is ``%2F``.
-    TextGrids that are in the directory already are removed first.
+    Times count from the start of the utterance. ``words.ctm`` has the confidences where these are
+    known. A TextGrid has the tiers "words" and "tokens". In its file's name, ``/`` of an id is
+    ``%2F``. TextGrids that are in the directory already are removed first.
     """
     directory = Path(directory)
     for old in directory.glob("*.TextGrid"):
         old.unlink()
     for name in ("tokens", "words"):
-        write_ctm(
-            directory / f"{name}.ctm",
-            (
-                CtmEntry(
-                    utterance.id, interval.start, interval.end - interval.start, interval.label
-                )
-                for utterance in utterances
-                for interval in getattr(utterance, name)
-            ),
-        )
+        entries = []
+        for utterance in utterances:
+            intervals: Sequence[Interval] = getattr(utterance, name)
+            known = utterance.confidences if name == "words" else ()
+            for interval, confidence in zip(
+                intervals, known or [None] * len(intervals), strict=True
+            ):
+                start, end, label = interval
+                entries.append(CtmEntry(utterance.id, start, end - start, label, confidence))
+        write_ctm(directory / f"{name}.ctm", entries)
     for utterance in utterances:
         tiers = {"words": utterance.words, "tokens": utterance.tokens}
         path = directory / f"{utterance.id.replace('/', '%2F')}.TextGrid"
         write_text(path, textgrid(tiers, utterance.duration))
+
+
+def write_supervisions(
+    path: Path, cuts: Iterable[Cut], utterances: Iterable[AlignedUtterance]
+) -> None:
+    """Write a Lhotse manifest of supervisions with alignments "word" and "token".
+
+    As everywhere in Lhotse, times count from the start of the recording. They end with the
+    utterance, and words have their confidence as score.
+
+    Args:
+        path: ends in ``.jsonl.gz``.
+        cuts: of the utterances, each with one supervision; other cuts are left out.
+        utterances: aligned.
+    """
+    of_id = {utterance.id: utterance for utterance in utterances}
+    with replacing(path) as temporary:
+        SupervisionSet.from_segments(
+            _supervision(cut, of_id[cut.id]) for cut in cuts if cut.id in of_id
+        ).to_file(temporary)
+
+
+def _supervision(cut: Cut, utterance: AlignedUtterance) -> SupervisionSegment:
+    (supervision,) = cut.supervisions
+    start = cut.start + supervision.start
+    scores = {"word": utterance.confidences, "token": ()}
+    alignment = {}
+    for kind, intervals in (("word", utterance.words), ("token", utterance.tokens)):
+        known = scores[kind] or [None] * len(intervals)
+        alignment[kind] = [
+            AlignmentItem(
+                interval.label,
+                round(start + interval.start, 6),
+                round(min(interval.end, supervision.duration) - interval.start, 6),
+                None if score is None else round(score, 6),
+            )
+            for interval, score in zip(intervals, known, strict=True)
+        ]
+    return replace(supervision, start=start, alignment=alignment)
 
 
 def textgrid(tiers: Mapping[str, Sequence[Interval]], duration: float) -> str:
@@ -186,7 +276,7 @@ def read_frames(path: Path) -> dict[str, list[int]]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such alignment; make it with transducer/align.py") from None
+        raise UserError(f"{path}: no such alignment; make it with <recipe>/align.py") from None
     frames: dict[str, list[int]] = {}
     for number, line in enumerate(lines, start=1):
         id, *fields = line.split() or [""]

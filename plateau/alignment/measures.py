@@ -58,6 +58,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from lhotse import SupervisionSegment
 from torch import Tensor
 
 from plateau.alignment.files import AlignedUtterance, Interval
@@ -293,18 +294,26 @@ def runs_of_words(runs: Sequence[Interval], words: Sequence[Interval]) -> list[I
 def true_times(
     corpus: Corpus, set_name: str, kind: Literal["word", "phone"] = "word"
 ) -> dict[str, tuple[Interval, ...]]:
-    """The true times of a set's utterances by id, in seconds from the start of the utterance.
+    """The true times of a set's utterances; see `times_of`.
+
+    Raises:
+        UserError: the set has no manifest.
+    """
+    return times_of(corpus.supervisions(set_name), kind)
+
+
+def times_of(
+    supervisions: Iterable[SupervisionSegment], kind: Literal["word", "phone"] = "word"
+) -> dict[str, tuple[Interval, ...]]:
+    """The true times of utterances by id, in seconds from the start of the utterance.
 
     They are the alignments of the supervisions, which come from ``ctm`` and ``phones.ctm``.
 
     Returns:
         only the utterances that have such times: {} where a corpus has none.
-
-    Raises:
-        UserError: the set has no manifest.
     """
     found = {}
-    for supervision in corpus.supervisions(set_name):
+    for supervision in supervisions:
         # Lhotse counts the times of alignments from the start of the recording.
         intervals = tuple(
             Interval(item.start - supervision.start, item.end - supervision.start, item.symbol)

@@ -19,7 +19,6 @@ Blank is label 0. Scores are in nats.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -28,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from plateau.alignment.files import Alignment
 from plateau.models.joiner import Joiner
 from plateau.models.subsampling import padding_mask
 from plateau.models.transducer import TransducerModel, TransducerOutput
@@ -40,21 +40,6 @@ PADDING = -1  # of frames
 _NEVER = -1e30
 # Scores of the joiner that are there at once, 64 MiB in float32.
 _CHUNK_SCORES = 2**24
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """The best path of an utterance's transcript.
-
-    Args:
-        frames: of the encoder, from 0, for each token; empty where no path fits
-        score: log-probability of the path, nats; -inf where no path fits
-        num_frames: T', frames of the encoder
-    """
-
-    frames: tuple[int, ...]
-    score: float
-    num_frames: int
 
 
 def pad(
@@ -200,14 +185,26 @@ def align(
     tokens = pad(targets, device=features.device)  # (N, U)
     output = model(features, lengths, tokens)
     target_lengths = torch.tensor([len(target) for target in targets], device=features.device)
-    lattice = lattice_log_probs(model, output, tokens)
-    frames, scores = best_path(*lattice, output.lengths, target_lengths, topology)
-    return [
-        Alignment(tuple(row[: len(target)]) if score > -float("inf") else (), score, num_frames)
-        for row, target, score, num_frames in zip(
-            frames.tolist(), targets, scores.tolist(), output.lengths.tolist(), strict=True
+    blank, label = lattice_log_probs(model, output, tokens)
+    frames, scores = best_path(blank, label, output.lengths, target_lengths, topology)  # (N, U)
+    # Of each token where it is emitted, (N, U).
+    log_posteriors = label.gather(1, frames.clamp(min=0).unsqueeze(1)).squeeze(1)
+    alignments = []
+    for target, row, row_posteriors, score, num_frames in zip(
+        targets,
+        frames.tolist(),
+        log_posteriors.tolist(),
+        scores.tolist(),
+        output.lengths.tolist(),
+        strict=True,
+    ):
+        size = len(target) if score > -float("inf") else 0
+        alignments.append(
+            Alignment(
+                tuple(row[:size]), score, num_frames, log_posteriors=tuple(row_posteriors[:size])
+            )
         )
-    ]
+    return alignments
 
 
 def alignment_loss(

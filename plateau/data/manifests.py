@@ -5,7 +5,7 @@ and knows no ctm; its exporter writes shell commands for all that is not WAV. He
 """
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -54,21 +54,58 @@ def to_manifests(
         UserError: a line cannot be read, or an utterance has no audio.
     """
     utterances = read_data_dir(data_dir, allow_pipes)
-    audio = {utterance.segment.recording_id: utterance.audio for utterance in utterances}
-    try:
-        with ThreadPoolExecutor(nj) as pool:
-            found = pool.map(_recording, audio.keys(), audio.values())
-            found = list(tqdm(found, "audio", len(audio), leave=False, disable=None))
-    except ValueError as error:
-        raise UserError(
-            f"{Path(data_dir) / 'wav.scp'}: {error}\n"
-            f"leave out what has no audio with python local/validate_data_dir.py --fix {data_dir}"
-        ) from None
+    recordings, supervisions, without = manifests_of(utterances, nj)
+    for utterance in utterances:
+        if utterance.id in without:
+            known = utterance.segment.recording_id in recordings
+            path = Path(data_dir) / ("segments" if known else "wav.scp")
+            raise UserError(
+                f"{path}: {without[utterance.id]}\n"
+                f"mend it, or leave it out: python local/validate_data_dir.py --fix {data_dir}"
+            )
     if sampling_rate is not None:
-        found = [recording.resample(sampling_rate) for recording in found]
-    recordings = {recording.id: recording for recording in found}
-    supervisions = [_supervision(utterance, recordings, data_dir) for utterance in utterances]
-    return RecordingSet.from_recordings(found), SupervisionSet.from_segments(supervisions)
+        recordings = recordings.resample(sampling_rate)
+    return recordings, supervisions
+
+
+def manifests_of(
+    utterances: Sequence[Utterance], nj: int = 1
+) -> tuple[RecordingSet, SupervisionSet, dict[str, str]]:
+    """Recordings and supervisions of those utterances that have audio.
+
+    Args:
+        utterances: of a data directory; the shell commands among their audio are run.
+        nj: threads that look at the recordings.
+
+    Returns:
+        recordings, supervisions (see `to_manifests`), and why each other utterance has none, by id
+    """
+    audio = {utterance.segment.recording_id: utterance.audio for utterance in utterances}
+    with ThreadPoolExecutor(nj) as pool:
+        found = pool.map(_recording_or_fault, audio.keys(), audio.values())
+        found = list(tqdm(found, "audio", len(audio), leave=False, disable=None))
+    recordings = dict(zip(audio, found, strict=True))
+    supervisions, without = [], {}
+    for utterance in utterances:
+        recording = recordings[utterance.segment.recording_id]
+        try:
+            if isinstance(recording, ValueError):
+                raise recording
+            supervisions.append(_supervision(utterance, recording.duration))
+        except ValueError as error:
+            without[utterance.id] = str(error)
+    return (
+        RecordingSet.from_recordings(r for r in found if isinstance(r, Recording)),
+        SupervisionSet.from_segments(supervisions),
+        without,
+    )
+
+
+def _recording_or_fault(recording_id: str, audio: str) -> Recording | ValueError:
+    try:
+        return _recording(recording_id, audio)
+    except ValueError as error:
+        return error
 
 
 def _recording(recording_id: str, audio: str) -> Recording:
@@ -104,17 +141,18 @@ def _recording(recording_id: str, audio: str) -> Recording:
     return replace(recording, sources=[AudioSource("command", channels, command)])
 
 
-def _supervision(
-    utterance: Utterance, recordings: Mapping[str, Recording], data_dir: Path
-) -> SupervisionSegment:
-    duration = recordings[utterance.segment.recording_id].duration
+def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:
+    """Supervision of an utterance in a recording of so many seconds.
+
+    Raises:
+        ValueError: the utterance lies outside of it.
+    """
     segment = clipped(utterance.segment, duration)
     end = duration if segment.end is None else segment.end
     if not segment.start < end <= duration:
-        raise UserError(
-            f"{Path(data_dir) / 'segments'}: '{utterance.id}' from {segment.start} to {end} s is "
-            f"not inside of its recording, which has {duration} s (tolerance {END_TOLERANCE} s)\n"
-            f"mend or delete the line, or run python local/validate_data_dir.py --fix {data_dir}"
+        raise ValueError(
+            f"'{utterance.id}' from {segment.start} to {end} s is "
+            f"not inside of its recording, which has {duration} s (tolerance {END_TOLERANCE} s)"
         )
     # Lhotse counts the times of alignments from the start of the recording, as a ctm does
     alignment = {

@@ -9,14 +9,16 @@ from torch import nn
 
 from plateau.config import T, resolve
 from plateau.data.corpus import DEV, TRAIN
-from plateau.data.loading import BatchLoader
+from plateau.data.loading import BatchLoader, load_batch
 from plateau.data.tokens import read_lang
 from plateau.training import checkpoint
 from plateau.training.checkpoint import set_seed
 from plateau.training.distributed import join
 from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of, lang_dir
 from plateau.training.selection import long_enough
-from plateau.training.trainer import LossFunction, Trainer
+from plateau.training.trainer import LossFunction, Trainer, Watch
+
+WATCHED = 2  # utterances that TensorBoard shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +30,14 @@ class Recipe:
         loss_function: of a batch.
         frames_needed: the fewest frames of the encoder's output that an alignment of a transcript
             has, which is given as the tokens of each word.
+        watch: what TensorBoard shows, after each epoch, of the first utterances of the development
+            set, or of the training set where there is none.
     """
 
     model: nn.Module
     loss_function: LossFunction
     frames_needed: Callable[[Sequence[Sequence[int]]], int]
+    watch: Watch | None = None
 
 
 def load_final(
@@ -68,14 +73,16 @@ def train(
     for set_name in (TRAIN, DEV):
         if set_name not in corpus.sets():
             continue  # a corpus without a development set trains without looking at one
+        cuts = long_enough(
+            corpus.cuts(set_name),
+            tokenizer,
+            recipe.model.output_lengths,
+            recipe.frames_needed,
+            exp_dir / "log" / f"left_out_{set_name}.txt",
+        )
+        watched = cuts.subset(first=min(WATCHED, len(cuts)))
         loaders[set_name] = BatchLoader(
-            long_enough(
-                corpus.cuts(set_name),
-                tokenizer,
-                recipe.model.output_lengths,
-                recipe.frames_needed,
-                exp_dir / "log" / f"left_out_{set_name}.txt",
-            ),
+            cuts,
             options.loading,
             options.features,
             shuffle=set_name == TRAIN,
@@ -96,6 +103,8 @@ def train(
         exp_dir,
         workers,
         dataclasses.asdict(options),
+        recipe.watch,
+        load_batch(watched, options.features),
     )
     trainer.run()
     workers.close()

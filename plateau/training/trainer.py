@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from lhotse.dataset import SpecAugment
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -110,6 +111,8 @@ class Loss:
 
 
 LossFunction = Callable[[nn.Module, Batch], Loss]
+# Scalars and pictures of a few utterances by name, for TensorBoard.
+Watch = Callable[[Batch], tuple[dict[str, float], dict[str, Figure]]]
 
 
 @dataclass
@@ -137,8 +140,14 @@ class Trainer:
         exp_dir: Path,
         workers: Workers,
         resolved_options: dict[str, Any],
+        watch: Watch | None = None,
+        watched: Batch | None = None,
     ):
-        """All that a run needs; ``resolved_options`` go into the checkpoints as they are."""
+        """All that a run needs.
+
+        ``resolved_options`` go into the checkpoints as they are. ``watch`` looks at the batch
+        ``watched`` after each epoch.
+        """
         self.model = model.to(workers.device)
         self.loss_function = loss_function
         self.train, self.dev = train, dev
@@ -147,6 +156,7 @@ class Trainer:
         self.checkpoints = exp_dir / "checkpoints"
         self.workers = workers
         self.resolved_options = resolved_options
+        self.watch, self.watched = watch, watched
         self.wrapped = workers.wrap(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), betas=options.betas, weight_decay=options.weight_decay
@@ -274,6 +284,8 @@ class Trainer:
         for module in self.model.modules():
             if hasattr(module, "finish_epoch"):  # as of a label prior; the checkpoint has it
                 module.finish_epoch()
+        if self.workers.is_main:
+            self._watch()
         progress.train_seconds += time.monotonic() - started
         record["train_seconds"] = round(progress.train_seconds, 1)
         self.history.append(record)
@@ -293,6 +305,18 @@ class Trainer:
         checkpoint.save(self._model_state(model), self._epoch_path(progress.epoch))
         self._save()
         self._epoch_path(progress.epoch - self.options.average_last).unlink(missing_ok=True)
+
+    @torch.no_grad()
+    def _watch(self) -> None:
+        """Put what a model does with a few utterances, always the same, into TensorBoard."""
+        if self.watch is None or self.watched is None:
+            return
+        self.model.eval()
+        scalars, figures = self.watch(self.watched.to(self.workers.device))
+        for name, value in scalars.items():
+            self.tensorboard.add_scalar(f"watched/{name}", value, self.progress.step)
+        for name, figure in figures.items():
+            self.tensorboard.add_figure(f"watched/{name}", figure, self.progress.step)
 
     @torch.no_grad()
     def _validate(self) -> Counter[str]:

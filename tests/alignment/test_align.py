@@ -1,17 +1,17 @@
-"""What `transducer/align.py` says of each utterance of a batch."""
+"""What `plateau.alignment.run` says of each utterance of a batch, with the transducer's aligner."""
 
 import pytest
 import torch
 
-from plateau.alignment.transducer import align
+from plateau.alignment import transducer
+from plateau.alignment.run import Aligner, aligned
 from plateau.data.loading import Batch
 from plateau.data.tokens import TokenOptions, make_lang
 from plateau.models.encoder import EncoderOptions
 from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions
 from plateau.models.transducer import TransducerModel
-
-script = pytest.importorskip("transducer.align", reason="no k2", exc_type=ImportError)
+from plateau.training.experiment import ExperimentOptions
 
 
 def test_utterances_that_cannot_be_aligned_are_named(tmp_path):
@@ -20,18 +20,36 @@ def test_utterances_that_cannot_be_aligned_are_named(tmp_path):
     model = TransducerModel(
         8, len(tokenizer.tokens), EncoderOptions(), PredictorOptions(), JoinerOptions()
     ).eval()
-    features = torch.randn(3, 40, 8)
-    lengths = torch.tensor([40, 40, 8])
-    batch = Batch(features, lengths, ["ab b", "", "abba"], ["x", "silent", "fast"], 1.0)
-    (utterance, frames), silent, fast = script.aligned(model, [batch], tokenizer, "rna")
+    features = torch.randn(4, 40, 8)
+    lengths = torch.tensor([40, 40, 8, 40])
+    texts = ["ab b", "", "abba", "ab abc"]
+    batch = Batch(features, lengths, texts, ["x", "silent", "fast", "new"], 1.0)
+
+    def results(topology):
+        def align(features, lengths, transcripts):
+            targets = [[token for word in words for token in word] for words in transcripts]
+            return transducer.align(model, features, lengths, targets, topology)
+
+        return list(aligned(Aligner(ExperimentOptions(), 4, align), [batch], tokenizer))
+
+    result, silent, fast, new = results("rna")
     assert silent == "silent has no text"
     available = model.output_lengths(8)
     assert fast == f"fast has 5 tokens and {available} frames, no path fits"
-    (alone,) = align(model, features[:1], lengths[:1], [tokenizer.encode("ab b")], "rna")
+    assert new == "new has words that the model's tokens cannot spell: abc"
+    target = tokenizer.encode("ab b")
+    (alone,) = transducer.align(model, features[:1], lengths[:1], [target], "rna")
+    utterance, frames = result.measured.aligned, result.alignment.frames
     assert frames == alone.frames and utterance.id == "x"
     assert [word.label for word in utterance.words] == ["ab", "b"]
     starts = [max(0, 0.04 * frame - 0.015) for frame in frames]
     assert [token.start for token in utterance.tokens] == pytest.approx(starts)
+    # ▁ a b, ▁ b: the geometric mean of the labels' posteriors where the path has them.
+    tokens = torch.tensor([target])
+    output = model(features[:1], lengths[:1], tokens)
+    _, label = transducer.lattice_log_probs(model, output, tokens)  # (1, T, 5)
+    posteriors = [label[0, frame, u].exp().item() for u, frame in enumerate(frames)]
+    expected = [torch.tensor(p).log().mean().exp() for p in (posteriors[:3], posteriors[3:])]
+    assert utterance.confidences == pytest.approx([float(e) for e in expected], rel=1e-4)
     # With any number of labels a frame it can be said.
-    *_, (_, frames) = script.aligned(model, [batch], tokenizer, "rnnt")
-    assert len(frames) == 5
+    assert len(results("rnnt")[2].alignment.frames) == 5

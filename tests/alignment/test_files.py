@@ -5,9 +5,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lhotse import MonoCut, Recording, SupervisionSegment, SupervisionSet
+from lhotse.supervision import AlignmentItem
 
 from plateau.alignment.files import (
     AlignedUtterance,
+    Alignment,
     Interval,
     aligned_utterance,
     read_frames,
@@ -15,6 +18,7 @@ from plateau.alignment.files import (
     words_of,
     write_alignments,
     write_frames,
+    write_supervisions,
 )
 from plateau.config import UserError
 from plateau.data.tokens import TokenOptions, make_lang
@@ -152,7 +156,8 @@ class Letters:
 
 def aligned(text, frames, num_frames=10, subsampling_factor=4):
     words = words_of(Letters(), text)
-    return aligned_utterance("u", words, frames, num_frames, subsampling_factor, Letters())
+    alignment = Alignment(tuple(frames), 0.0, num_frames)
+    return aligned_utterance("u", words, alignment, subsampling_factor, Letters())
 
 
 def test_times_by_hand():
@@ -255,6 +260,34 @@ def test_the_files_of_a_set(tmp_path):
     tiers, end = parse((tmp_path / "b.TextGrid").read_text(encoding="utf-8"))
     assert list(tiers) == ["words", "tokens"] and end == 0.2
     assert tiers["words"] == [(0, 0.04, ""), (0.04, 0.12, '"ọ̀'), (0.12, 0.2, "")]
+
+
+def test_words_have_their_confidence(tmp_path):
+    words = (Interval(0.0, 0.1, "a"), Interval(0.2, 0.3, "b"))
+    utterance = AlignedUtterance("u", words, words, 0.4, confidences=(0.25, 1.0))
+    write_alignments(tmp_path, [utterance])
+    lines = (tmp_path / "words.ctm").read_text().splitlines()
+    assert lines == ["u 1 0.000 0.100 a 0.250", "u 1 0.200 0.100 b 1.000"]
+    assert (tmp_path / "tokens.ctm").read_text() == "u 1 0.000 0.100 a\nu 1 0.200 0.100 b\n"
+
+
+def test_supervisions_are_on_the_clock_of_their_recording(tmp_path):
+    recording = Recording("rec", [], sampling_rate=8000, num_samples=16000, duration=2.0)
+    supervision = SupervisionSegment("u", "rec", start=0.5, duration=1.0, text="ab", speaker="s")
+    whole = MonoCut("x", 0.0, 2.0, 0, supervisions=[supervision], recording=recording)
+    (cut,) = whole.trim_to_supervisions()
+    tokens = (Interval(0.2, 0.4, "a"), Interval(0.9, 1.015, "b"))
+    aligned = AlignedUtterance("u", tokens, (Interval(0.2, 1.015, "ab"),), 1.04, (0.75,))
+    path = tmp_path / "supervisions.jsonl.gz"
+    write_supervisions(path, [cut, cut.with_id("left-out")], [aligned])
+    (found,) = SupervisionSet.from_file(path)
+    assert (found.start, found.duration, found.recording_id) == (0.5, 1.0, "rec")
+    assert (found.text, found.speaker) == ("ab", "s")
+    assert found.alignment == {
+        # The last frame goes beyond the audio.
+        "word": [AlignmentItem("ab", 0.7, 0.8, 0.75)],
+        "token": [AlignmentItem("a", 0.7, 0.2), AlignmentItem("b", 1.4, 0.1)],
+    }
 
 
 def test_frames_come_back(tmp_path):

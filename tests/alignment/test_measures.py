@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plateau.alignment.files import AlignedUtterance, Interval, aligned_utterance
+from plateau.alignment.files import AlignedUtterance, Alignment, Interval, aligned_utterance
 from plateau.alignment.measures import (
     Measured,
     blank_fraction,
@@ -294,7 +294,7 @@ def test_a_transducers_tokens_of_one_frame_part_it(tmp_path):
     """As `aligned_utterance` has it, the runs of such tokens are together one frame."""
     tokenizer = make_lang(tmp_path / "lang_word", ["x y z"], TokenOptions(kind="word"))
     words = [(word, tokenizer.encode(word)) for word in "xyz"]
-    aligned = aligned_utterance("utt", words, [2, 2, 5], 10, 4, tokenizer)
+    aligned = aligned_utterance("utt", words, Alignment((2, 2, 5), 0.0, 10), 4, tokenizer)
     values = measure([Measured(aligned, aligned.tokens)], 0.04)
     assert values["blank_fraction"] == pytest.approx(8 / 10)
     assert values["label_run_frames"] == pytest.approx(2 / 3)

@@ -11,7 +11,7 @@ import kaldialign
 import pytest
 import torch
 from click.testing import CliRunner
-from lhotse import CutSet
+from lhotse import CutSet, SupervisionSet
 from lhotse.bin.modes import cli as lhotse_cli
 
 from conformer_ctc.options import DecodingOptions
@@ -126,6 +126,35 @@ def test_prefix_beam_search_gives_nbest_lists(job):
         check_nbest(job / EXP_DIR / name)
 
 
+def test_alignments_are_where_the_tones_are(job):
+    run("conformer_ctc/align.py", str(EXP_DIR), "--sets", "test")
+    align_dir = job / EXP_DIR / "align_test"
+    truth = [line.split() for line in (job / "data/toy/test/ctm").read_text().splitlines()]
+    words = [line.split() for line in (align_dir / "words.ctm").read_text().splitlines()]
+    assert [(w[0], w[4]) for w in words] == [(t[0], t[4]) for t in truth]
+    supervisions = {s.id: s for s in SupervisionSet.from_file(align_dir / "supervisions.jsonl.gz")}
+    assert len(supervisions) == SETS["test"]
+    for (name, _, begin, duration, word, confidence), true in zip(words, truth, strict=True):
+        # The token for a word's start is heard in the pause of 50 ms before it, or a frame earlier.
+        assert -0.09 < float(begin) - float(true[2]) < 0.04
+        end, true_end = (float(w[2]) + float(w[3]) for w in ((0, 0, begin, duration), true))
+        assert abs(end - true_end) < 0.04
+        assert 0.5 < float(confidence) <= 1
+        items = supervisions[name].alignment["word"]
+        (item,) = (i for i in items if abs(i.start - float(begin)) < 1e-3)
+        assert (item.symbol, item.score) == (word, pytest.approx(float(confidence), abs=1e-3))
+        assert item.end <= supervisions[name].end
+        assert (align_dir / f"{name}.TextGrid").exists()
+    metrics = {
+        r["metric"]: r["value"] for r in json.loads((align_dir / "metrics.json").read_text())
+    }
+    assert metrics["word_end_error_ms"] < 30
+    assert 0.5 < metrics["sharpness"] <= 1
+    assert 0 < metrics["entropy_nats"] < 1
+    assert (align_dir / "left_out.txt").read_text() == ""
+    assert (align_dir / "doubtful.txt").read_text() == ""
+
+
 def test_another_topology_with_a_prior(job):
     exp_dir = Path("exp/toy/conformer_ctc/prior")
     loss = ["topology=silence", "viterbi=0.2", "prior.estimator=epoch", "prior.warm_up=4"]
@@ -134,6 +163,10 @@ def test_another_topology_with_a_prior(job):
     run("local/check.py", "conformer_ctc", str(exp_dir))
     run("conformer_ctc/train.py", str(exp_dir))
     run("conformer_ctc/decode.py", str(exp_dir))
+    run("conformer_ctc/align.py", str(exp_dir), "--sets", "dev", "--prior-scale", "0.1")
+    assert len((job / exp_dir / "align_dev/words.ctm").read_text().splitlines()) >= SETS["dev"]
+    with pytest.raises(AssertionError, match="the model has no label prior"):
+        run("conformer_ctc/align.py", str(EXP_DIR), "--prior-scale", "0.1")
     state = checkpoint.load(job / exp_dir / "checkpoints/averaged.pt")["model"]
     assert float(state["prior.prior"].sum()) == pytest.approx(1.0)
     assert float(state["prior.prior"][1]) < 0.05  # <unk>, which is never said

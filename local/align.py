@@ -1,0 +1,143 @@
+"""Align audio with a trained experiment; `local/align.sh` calls it."""
+
+import importlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+
+from lhotse import CutSet, RecordingSet, SupervisionSet
+
+from plateau.alignment.run import Aligner, align_cuts
+from plateau.config import UserError, cli
+from plateau.data.features import make_cuts
+from plateau.data.kaldi import Utterance, is_pipe, read_data_dir
+from plateau.data.manifests import manifests_of
+from plateau.io import replacing
+
+SHORTEST = 0.025  # seconds: the window of a feature frame
+ROOT = Path(__file__).parents[1]
+
+
+def load(exp_dir: Path) -> Aligner:
+    """The aligner of an experiment, by the recipe that its path names."""
+    return importlib.import_module(f"{exp_dir.parent.name}.align").load(exp_dir)
+
+
+def read_audio_file(audio: Path, text: str | None, text_file: Path | None) -> Utterance:
+    """One recording as an utterance, named like the file.
+
+    Raises:
+        UserError: not one text, or it cannot be read.
+    """
+    if (text is None) == (text_file is None):
+        raise UserError(f"{audio}: say what is said there, with either --text or --text-file")
+    if text_file is not None:
+        try:
+            text = text_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--text-file {text_file}: cannot be read: {error}") from None
+    name = re.sub(r"\s+", "_", audio.stem)
+    return Utterance(name, name, text, str(audio))
+
+
+def choose_channel(
+    recordings: RecordingSet, supervisions: SupervisionSet, channel: int
+) -> tuple[SupervisionSet, list[str]]:
+    """The utterances on this channel, and lines of those whose recording does not have it."""
+    kept, left_out = [], []
+    for supervision in supervisions:
+        number = recordings[supervision.recording_id].num_channels
+        if channel < number:
+            kept.append(replace(supervision, channel=channel))
+        else:
+            left_out.append(f"{supervision.id} has {number} channels, from 0; --channel {channel}")
+    return SupervisionSet.from_segments(kept), left_out
+
+
+def tell_of_audio(recordings: RecordingSet, sampling_rate: int, channel: int) -> None:
+    """Say what is done to recordings before they are aligned."""
+    for rate, count in sorted(Counter(r.sampling_rate for r in recordings).items()):
+        if rate != sampling_rate:
+            print(f"resampled from {rate} Hz to the model's {sampling_rate} Hz: {count} recordings")
+    several = sum(recording.num_channels > 1 for recording in recordings)
+    if several:
+        print(f"with several channels, of which --channel {channel} is taken: {several} recordings")
+
+
+def align(
+    exp_dir: Path, utterances: Sequence[Utterance], out: Path, name: str, channel: int
+) -> int:
+    """Align utterances, write all files, and return how many could be aligned."""
+    aligner = load(exp_dir)
+    features = replace(aligner.options.features, on_the_fly=True)
+    aligner = replace(aligner, options=replace(aligner.options, features=features))
+    recordings, supervisions, without = manifests_of(utterances, nj=4)
+    left_out = [f"{id} has no audio: {reason}" for id, reason in without.items()]
+    tell_of_audio(recordings, features.sampling_rate, channel)
+    supervisions, others = choose_channel(recordings, supervisions, channel)
+    left_out += others
+    cuts = []
+    for cut in make_cuts(recordings, supervisions, features) if len(supervisions) else ():
+        if cut.duration < SHORTEST:
+            left_out.append(f"{cut.id} has {1000 * cut.duration:.0f} ms, less than a window")
+        else:
+            cuts.append(cut)
+    with replacing(out / "recordings.jsonl.gz") as temporary:
+        recordings.to_file(temporary)
+    return align_cuts(aligner, CutSet.from_cuts(cuts), supervisions, out, name, left_out)
+
+
+def main(
+    exp_dir: Path,
+    data: Path,
+    text: str | None = None,
+    text_file: Path | None = None,
+    out: Path | None = None,
+    channel: int = 0,
+    allow_pipes: bool = False,
+) -> None:
+    """Align a Kaldi data directory, or one audio file, with a trained experiment.
+
+    The files are those of stage 7, with the errors in metrics.json where the directory has a ctm.
+    Utterances that cannot be aligned are named, on screen and in left_out.txt; the exit status is 1
+    where none can be.
+
+    Args:
+        exp_dir: exp/<corpus>/<recipe>/<exp>, trained; data/<corpus> is needed too
+        data: the directory, or the file
+        text: what is said in the file
+        text_file: a file with what is said in the file, UTF-8
+        out: folder for the result; without it, EXP_DIR/aligned/<name of the data>
+        channel: of recordings that have several, from 0
+        allow_pipes: let wav.scp hold shell commands
+    """
+    if channel < 0:
+        raise UserError(f"--channel {channel}: channels count from 0")
+    if not data.exists():
+        raise UserError(f"{data}: no such data directory or audio file")
+    if data.is_dir():
+        if text is not None or text_file is not None:
+            raise UserError(f"{data}: a data directory has its own text; leave out --text")
+        utterances = read_data_dir(data, allow_pipes)
+    else:
+        utterances = [read_audio_file(data, text, text_file)]
+    utterances = [
+        u if is_pipe(u.audio) else replace(u, audio=str(Path(u.audio).absolute()))
+        for u in utterances
+    ]
+    exp_dir = exp_dir.resolve()
+    if len(exp_dir.parents) < 4 or not (ROOT / exp_dir.parent.name / "align.py").is_file():
+        raise UserError(f"{exp_dir}: not an experiment, which is exp/<corpus>/<recipe>/<exp>")
+    name = data.resolve().name if data.is_dir() else utterances[0].id
+    out = (exp_dir / "aligned" / name if out is None else out).absolute()
+    # An experiment names its corpus as seen from the folder that has data/ and exp/.
+    with chdir(exp_dir.parents[3]):
+        if not align(exp_dir, utterances, out, name, channel):
+            raise UserError(f"{data}: nothing could be aligned; see {out / 'left_out.txt'}")
+
+
+if __name__ == "__main__":
+    cli(main)
