@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from plateau.data.kaldi import Interval, Utterance, write_data_dir
 from tests.training.toy import RATE, speak
@@ -67,6 +68,14 @@ def check_nbest(decode_dir: Path) -> None:
         assert scores == sorted(scores, reverse=True)
         assert scores[0] < 0
         assert len({tuple(words) for _, words in hypotheses}) == len(hypotheses)
+
+
+def assert_watched(directory: Path, scalar: str, epochs: int) -> None:
+    """TensorBoard has a scalar and a picture of each of two utterances for every epoch."""
+    events = EventAccumulator(str(directory)).Reload()
+    assert len(events.Scalars(f"watched/{scalar}")) == epochs
+    pictures = [tag for tag in events.Tags()["images"] if tag.startswith("watched/dev-")]
+    assert len(pictures) == 2
 
 
 def run(script: str, *arguments: str) -> None:

@@ -16,7 +16,7 @@ from lhotse.bin.modes import cli as lhotse_cli
 
 from conformer_ctc.options import DecodingOptions
 from plateau.training import checkpoint
-from tests.job import SETS, check_nbest, run, run_job, start, trn
+from tests.job import SETS, assert_watched, check_nbest, run, run_job, start, trn
 
 EXP_DIR = Path("exp/toy/conformer_ctc/x")
 METHODS = DecodingOptions().methods
@@ -67,7 +67,7 @@ def test_the_experiment_has_what_the_contract_says(job):
     assert checkpoints == {"epoch-7.pt", "epoch-8.pt", "last.pt", "averaged.pt"}
     state = checkpoint.load(exp_dir / "checkpoints/averaged.pt")
     assert state["options"]["data_dir"] == "data/toy"
-    assert any((exp_dir / "tensorboard").iterdir())
+    assert_watched(exp_dir / "tensorboard", "blank_fraction", 8)
     epochs = (exp_dir / "log/epochs.jsonl").read_text().splitlines()
     losses = [json.loads(line)["dev_loss"] for line in epochs]
     assert len(losses) == 8

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("k2")
 
 from plateau.training import checkpoint
-from tests.job import ROOT, SETS, check_nbest, run, run_job, start
+from tests.job import ROOT, SETS, assert_watched, check_nbest, run, run_job, start
 
 EXP_DIR = Path("exp/toy/transducer/x")
 METHODS = ("greedy", "modified_beam", "fast_beam", "fast_beam_lg")
@@ -76,6 +76,10 @@ def test_beam_searches_give_nbest_lists(job):
     assert with_lists == {f"decode_test_{method}" for method in METHODS if method != "greedy"}
     for name in with_lists:
         check_nbest(job / EXP_DIR / name)
+
+
+def test_tensorboard_shows_how_flat_alignments_are(job):
+    assert_watched(job / EXP_DIR / "tensorboard", "flatness_nats", 24)
 
 
 def test_alignment_has_a_line_for_each_word(job):
