@@ -25,6 +25,7 @@ class PredictorOptions:
     dim: int = 256  # P, of embeddings and outputs
     context: Literal[1, 2] = 2  # labels that a stateless predictor sees
     dropout: float = 0.1  # probability, on the embeddings
+    token_dropout: float = 0.0  # probability that blank stands in a label's place while training
     zoneout: float = 0.0  # probability that an LSTM's cell keeps its state (Krueger et al. 2017)
 
 
@@ -43,11 +44,14 @@ class StatelessPredictor(nn.Module):
         self.output_dim = options.dim
         self.context = options.context
         self.embedding = nn.Embedding(vocab_size, options.dim)
+        self.token_dropout = options.token_dropout
         self.dropout = Dropout(options.dropout)
         self.convolution = nn.Conv1d(options.dim, options.dim, options.context, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """See the module: tokens (N, U) → (N, U + 1, P)."""
+        if self.training:
+            tokens = _drop(tokens, self.token_dropout)
         x = self.dropout(self.embedding(F.pad(tokens, (self.context, 0))))  # (N, context + U, P)
         return F.relu(self.convolution(x.transpose(1, 2))).transpose(1, 2)
 
@@ -82,11 +86,14 @@ class LstmPredictor(nn.Module):
         self.output_dim = options.dim
         self.zoneout = options.zoneout
         self.embedding = nn.Embedding(vocab_size, options.dim)
+        self.token_dropout = options.token_dropout
         self.dropout = Dropout(options.dropout)
         self.lstm = nn.LSTM(options.dim, options.dim, batch_first=True)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """See the module: tokens (N, U) → (N, U + 1, P)."""
+        if self.training:
+            tokens = _drop(tokens, self.token_dropout)
         x = self.dropout(self.embedding(F.pad(tokens, (1, 0))))  # (N, 1 + U, P); blank goes first
         if not self.zoneout:
             return self.lstm(x)[0]
@@ -120,6 +127,13 @@ class LstmPredictor(nn.Module):
         if not self.training:
             return torch.lerp(new, old, self.zoneout)
         return torch.where(torch.rand_like(new) < self.zoneout, old, new)
+
+
+def _drop(tokens: Tensor, probability: float) -> Tensor:
+    """Blank in the place of some tokens, so that less can be learnt by heart."""
+    if not probability:
+        return tokens
+    return tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < probability, 0)
 
 
 Predictor = StatelessPredictor | LstmPredictor

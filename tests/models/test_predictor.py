@@ -190,3 +190,23 @@ def test_all_parameters_learn(kind):
     predictor(TOKENS).pow(2).sum().backward()
     for name, parameter in predictor.named_parameters():
         assert parameter.grad is not None and parameter.grad.any(), name
+
+
+@every
+def test_in_training_blank_stands_in_some_labels_place(kind):
+    predictor = make(kind)
+    expected = predictor(torch.zeros_like(TOKENS))
+    predictor.token_dropout = 1.0
+    assert (predictor(TOKENS) - expected).abs().max() > 0.1  # not while decoding
+    if "zoneout" not in kind:
+        torch.testing.assert_close(predictor.train()(TOKENS), expected)
+
+
+def test_the_share_of_blanks_is_the_probability():
+    torch.manual_seed(0)
+    options = PredictorOptions(dim=P, context=1, dropout=0.0, token_dropout=0.3)
+    predictor = build_predictor(V, options).train()
+    outputs = predictor(torch.ones(100, 100, dtype=torch.long))[:, 1:]  # (N, U, P)
+    (of_blank,) = predictor(torch.ones(1, 0, dtype=torch.long))[0]
+    share = (outputs - of_blank).abs().sum(2).lt(1e-6).double().mean()
+    assert float(share) == pytest.approx(0.3, abs=0.02)
