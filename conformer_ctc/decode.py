@@ -9,15 +9,16 @@ from pathlib import Path
 from torch import Tensor
 
 from conformer_ctc.options import DecodingOptions, Options
-from conformer_ctc.train import build_model, check_methods, train_texts
+from conformer_ctc.train import build_model, check_methods
 from plateau.config import UserError, cli
+from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, read_lang
 from plateau.decoding.ctc import greedy_search, one_best, prefix_beam_search
 from plateau.decoding.run import Search, decode_test_sets, single
 from plateau.graphs.ctc import ctc_topology, lexicon_graph
 from plateau.graphs.dense import emission_scores
 from plateau.text import normalise
-from plateau.training.experiment import Experiment, lang_dir
+from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import load_final
 
 
@@ -75,7 +76,8 @@ def main(exp_dir: Path) -> None:
     options, model = load_final(experiment, Options, build_model)
     decoding = experiment.options(Options).decoding  # which may have changed since
     tokenizer = read_lang(lang_dir(options))
-    methods = searches(decoding, options.loss.topology, tokenizer, list(train_texts(options)))
+    texts = list(corpus_of(options).texts(TRAIN))
+    methods = searches(decoding, options.loss.topology, tokenizer, texts)
     if decoding.prior_scale and model.prior is None:
         raise UserError(
             f"decoding.prior_scale is {decoding.prior_scale}, but the model has no label prior; "

@@ -4,7 +4,7 @@
 with `python utils/torchrun.py --standalone --nproc_per_node N` in place of `python`, on N GPUs.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +26,6 @@ from plateau.models.ctc import CtcModel
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import Recipe, train
 from plateau.training.trainer import Loss, LossFunction, Watch
-
-
-def train_texts(options: Options) -> Iterator[str]:
-    """The transcripts of the training set, read when they are wanted."""
-    for supervision in corpus_of(options).supervisions(TRAIN):
-        yield supervision.text or ""
 
 
 def make_loss(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
@@ -132,7 +126,7 @@ def build(options: Options) -> Recipe:
     """
     tokenizer = read_lang(lang_dir(options))
     topology = options.loss.topology
-    check_methods(options.decoding.methods, topology, tokenizer, train_texts(options))
+    check_methods(options.decoding.methods, topology, tokenizer, corpus_of(options).texts(TRAIN))
     model = build_model(options)
     return Recipe(
         model,

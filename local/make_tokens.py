@@ -16,7 +16,7 @@ def main(data_dir: Path, config: Path) -> None:
     """
     corpus = Corpus(data_dir)
     options = load(TokenOptions, config, section="tokens")
-    texts = [supervision.text or "" for supervision in corpus.supervisions(TRAIN)]
+    texts = list(corpus.texts(TRAIN))
     tokenizer = make_lang(data_dir / options.lang, texts, options)
     print(f"{data_dir / options.lang}: {len(tokenizer.tokens)} tokens")
 

@@ -86,7 +86,7 @@ def main(exp_dir: Path) -> None:
     options, model = load_final(experiment, Options, build_model)
     decoding = experiment.options(Options).decoding  # which may have changed since
     tokenizer = read_lang(lang_dir(options))
-    texts = (supervision.text for supervision in corpus_of(options).supervisions(TRAIN))
+    texts = corpus_of(options).texts(TRAIN)
     device = next(model.parameters()).device
 
     def encode(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -225,6 +225,6 @@ def _new_words(options: ExperimentOptions, utterances: Iterable[AlignedUtterance
     if not corpus.manifest("supervisions", TRAIN).exists():
         return []
     words = {word.label for utterance in utterances for word in utterance.words}
-    for supervision in corpus.supervisions(TRAIN):
-        words.difference_update(normalise(supervision.text or "").split())
+    for text in corpus.texts(TRAIN):
+        words.difference_update(normalise(text).split())
     return sorted(words)

@@ -1,5 +1,6 @@
 """Where a corpus keeps its things: the one place that knows the layout of `data/<corpus>/`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,11 @@ class Corpus:
     def supervisions(self, set_name: str) -> SupervisionSet:
         """The utterances of a set."""
         return SupervisionSet.from_file(self._existing("supervisions", set_name, stage=1))
+
+    def texts(self, set_name: str) -> Iterator[str]:
+        """The transcripts of a set, read when they are wanted; empty where there is none."""
+        for supervision in self.supervisions(set_name):
+            yield supervision.text or ""
 
     def cuts(self, set_name: str) -> CutSet:
         """The utterances of a set with their features."""
