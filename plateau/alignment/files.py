@@ -1,9 +1,10 @@
 """Alignments as files: ctm, Praat's TextGrid, Lhotse's supervisions, and frames for training.
 
-A word lasts from its first token's start to its last token's end. On a CTC path a token lasts for
-its run of frames. A transducer says where a token is emitted, not how long it is: so it lasts until
-the next one of the same word, and the last one of a word for a frame. Tokens that share a frame
-(topology ``rnnt``) divide it in equal parts.
+A word lasts from its first token's start to its last token's end. A lone ``▁``, with which words
+spelt by characters begin, is no part of it: nothing is said there, and it lies anywhere in the
+pause before. On a CTC path a token lasts for its run of frames. A transducer says where a token is
+emitted, not how long it is: so it lasts until the next one of the same word, and the last one of a
+word for a frame. Tokens that share a frame (topology ``rnnt``) divide it in equal parts.
 
 The confidence of a word is exp(mean of log p_t(y)) over the frames t that have one of its tokens y
 on the path: the duration-normalised posterior of Williams, Renals 1999, "Confidence measures from
@@ -24,7 +25,7 @@ from lhotse.supervision import AlignmentItem
 
 from plateau.config import UserError
 from plateau.data.features import FRAME_SHIFT, frame_times
-from plateau.data.tokens import Tokenizer, encode_words
+from plateau.data.tokens import WORD_START, Tokenizer, encode_words
 from plateau.decoding.scoring import CtmEntry, write_ctm
 from plateau.io import replacing, write_text
 from plateau.text import normalise
@@ -120,6 +121,8 @@ def aligned_utterance(
             until_next = alignment.runs is None and i < last
             end = pieces[i + 1][0] if until_next else pieces[i][1]
             token_intervals.append(Interval(pieces[i][0], end, tokenizer.tokens[ids[i]]))
+        if token_intervals[first].label == WORD_START and first < last:
+            first += 1
         word_intervals.append(Interval(pieces[first][0], pieces[last][1], word))
         if alignment.log_posteriors is not None:
             runs = (alignment.runs or [(f, f + 1) for f in alignment.frames])[first : last + 1]

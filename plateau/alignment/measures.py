@@ -21,8 +21,8 @@ emission_delay_ms                 mean over tokens of: time of the peak − (s* 
 blank_fraction                    share of the encoder's frames without a label on the best path
 label_run_frames                  mean over tokens of the frames that have the token on the best
                                   path
-peakiness                         Σ_w (e*_w − s*_w) / time of the frames with a label on the best
-                                  path; the larger, the peakier
+peakiness                         Σ_w (e*_w − s*_w) / time of the frames with a label of a word on
+                                  the best path; the larger, the peakier
 word_occupancy_error              ½ Σ_y |q(y) − p(y)|, percent: q(y) is the share of the frames that
                                   belong to y on the best path, p(y) its true share of time; y is
                                   each different word, and "nothing" (blank, silence)
@@ -31,7 +31,7 @@ sharpness                         mean over frames of max_y p_t(y)
 entropy_nats                      mean over frames of −Σ_y p_t(y) ln p_t(y)
 ================================  ==================================================================
 
-A word starts where the frame of its first token does, and ends with that of its last token.
+When a word starts and ends, and that a lone ``▁`` is no label of a word: `plateau.alignment.files`.
 
 Word and phone boundary errors are what Huang et al. 2024, "Less peaky and more accurate CTC forced
 alignment by label priors" (arXiv:2406.02560), report; the mean over starts and ends is also called
@@ -63,7 +63,7 @@ from torch import Tensor
 
 from plateau.alignment.files import AlignedUtterance, Interval
 from plateau.data.corpus import Corpus
-from plateau.data.tokens import BLANK_ID
+from plateau.data.tokens import BLANK_ID, WORD_START
 from plateau.models.subsampling import padding_mask
 
 BOUNDS_MS = (10, 25, 50, 100)
@@ -127,9 +127,14 @@ def measure(utterances: Sequence[Measured], frame_shift: float) -> dict[str, flo
         values["blank_fraction"] = blank_fraction(runs, [u.aligned.duration for u in utterances])
         values["label_run_frames"] = label_run(runs) / frame_shift
     if with_words:
-        values["peakiness"] = peakiness([(u.runs, u.true_words) for u in with_words])
+        runs = [[run for run in u.runs if run.label != WORD_START] for u in with_words]
+        truth = [u.true_words for u in with_words]
+        values["peakiness"] = peakiness(zip(runs, truth, strict=True))
         values["word_occupancy_error"] = occupancy_error(
-            [(runs_of_words(u.runs, u.aligned.words), u.true_words) for u in with_words],
+            [
+                (runs_of_words(of_u, u.aligned.words), u.true_words)
+                for of_u, u in zip(runs, with_words, strict=True)
+            ],
             [u.aligned.duration for u in with_words],
         )
     if with_tokens:

@@ -20,6 +20,7 @@ from plateau.text import normalise
 BLANK = "<blk>"
 BLANK_ID = 0
 UNKNOWN = "<unk>"
+WORD_START = "▁"  # of sentencepiece: what begins a word, and a token by itself
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class SentencePieceTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The words that the tokens spell."""
         # Not sentencepiece's own decode: it drops nothing silently and keeps <unk> visible.
-        return " ".join("".join(self.tokens[i] for i in ids).replace("▁", " ").split())
+        return " ".join("".join(self.tokens[i] for i in ids).replace(WORD_START, " ").split())
 
     def reference(self, text: str) -> str:
         """The words as written."""

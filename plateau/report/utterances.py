@@ -11,9 +11,8 @@ from torch import Tensor
 
 from plateau.alignment.files import Interval
 from plateau.config import UserError
+from plateau.data.tokens import WORD_START
 from plateau.decoding.scoring import ScoredUtterance, Scores, score
-
-WORD_START = "▁"  # of sentencepiece's tokens
 
 
 @dataclass(frozen=True)

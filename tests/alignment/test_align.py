@@ -44,12 +44,14 @@ def test_utterances_that_cannot_be_aligned_are_named(tmp_path):
     assert [word.label for word in utterance.words] == ["ab", "b"]
     starts = [max(0, 0.04 * frame - 0.015) for frame in frames]
     assert [token.start for token in utterance.tokens] == pytest.approx(starts)
-    # ▁ a b, ▁ b: the geometric mean of the labels' posteriors where the path has them.
+    # ▁ a b, ▁ b: a word is its letters, which start at tokens 1 and 4 …
+    assert [word.start for word in utterance.words] == pytest.approx([starts[1], starts[4]])
+    # … and its confidence the geometric mean of their posteriors where the path has them.
     tokens = torch.tensor([target])
     output = model(features[:1], lengths[:1], tokens)
     _, label = transducer.lattice_log_probs(model, output, tokens)  # (1, T, 5)
     posteriors = [label[0, frame, u].exp().item() for u, frame in enumerate(frames)]
-    expected = [torch.tensor(p).log().mean().exp() for p in (posteriors[:3], posteriors[3:])]
+    expected = [torch.tensor(p).log().mean().exp() for p in (posteriors[1:3], posteriors[4:])]
     assert utterance.confidences == pytest.approx([float(e) for e in expected], rel=1e-4)
     # With any number of labels a frame it can be said.
     assert len(results("rnnt")[2].alignment.frames) == 5

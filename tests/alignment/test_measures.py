@@ -334,3 +334,13 @@ def test_true_times_count_from_the_start_of_the_utterance(corpus):
     assert true_times(corpus, "test") == {}
     with pytest.raises(UserError, match="no such manifest"):
         true_times(corpus, "other")
+
+
+def test_a_lone_word_mark_is_part_of_no_word():
+    # "▁ a b" with the mark in a pause of 0.2 s before a word of 0.2 s, which the letters fill.
+    runs = (Interval(0.1, 0.3, "▁"), Interval(0.3, 0.4, "a"), Interval(0.4, 0.5, "b"))
+    word = (Interval(0.3, 0.5, "ab"),)
+    values = measure([Measured(AlignedUtterance("u", runs, word, 1.0), runs, word)], 0.02)
+    assert values["peakiness"] == pytest.approx(1)
+    assert values["word_occupancy_error"] == pytest.approx(0)
+    assert values["blank_fraction"] == pytest.approx(0.6)  # on the path it is a label
