@@ -38,8 +38,8 @@ def load(exp_dir: Path, prior_scale: float | None = None) -> Aligner:
             f"--prior-scale {prior_scale}: the model has no label prior; "
             "train one with loss.prior.estimator"
         )
-    if prior_scale is None:
-        prior_scale = 0.0 if model.prior is None else model.prior.scale
+    loss = options.loss.at(int(model.steps))
+    scale = loss.prior.scale if prior_scale is None else prior_scale
 
     def align_batch(
         features: Tensor, lengths: Tensor, transcripts: Sequence[Sequence[Sequence[int]]]
@@ -49,9 +49,9 @@ def load(exp_dir: Path, prior_scale: float | None = None) -> Aligner:
             features.to(device),
             lengths.to(device),
             transcripts,
-            options.loss.topology,
-            prior_scale,
-            options.loss.acoustic_scale,
+            loss.topology,
+            scale,
+            loss.acoustic_scale,
         )
 
     return Aligner(options, model.encoder.subsampling_factor, align_batch)

@@ -1,6 +1,6 @@
 """Options of the CTC recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from plateau.config import UserError
@@ -29,7 +29,13 @@ class LossOptions:
         viterbi: share of the best alignment's loss in the mix with the sum over all, 0 to 1
         acoustic_scale: exponent of the posteriors, more than 0; below 1, alignments are softer
         delay_penalty: nats that a token is worth for each frame earlier; 0 turns it off
-        prior: label prior that posteriors are divided by, see `PriorOptions`
+        prior: label prior that posteriors are divided by, see `PriorOptions`; it is estimated from
+            the first step on
+        after_steps: steps of plain CTC, in which the encoder learns where tokens are, before any of
+            the above counts. From the start, priors, penalties and other topologies than ctc may
+            keep a model at "nothing but blank" for good
+        warm_up_steps: steps over which viterbi, acoustic_scale, delay_penalty and prior.scale then
+            go from what they are in plain CTC to what they are here
     """
 
     topology: Literal["ctc", "ctc_without_inner_blank", "silence", "forced_silence", "hmm"] = "ctc"
@@ -37,6 +43,8 @@ class LossOptions:
     acoustic_scale: float = 1.0
     delay_penalty: float = 0.0
     prior: PriorOptions = PriorOptions()
+    after_steps: int = 0
+    warm_up_steps: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.viterbi <= 1:
@@ -45,6 +53,19 @@ class LossOptions:
             raise UserError(f"loss.acoustic_scale is {self.acoustic_scale}; it must be above 0")
         if not self.delay_penalty >= 0:
             raise UserError(f"loss.delay_penalty is {self.delay_penalty}; it must be 0 or more")
+
+    def at(self, step: int) -> "LossOptions":
+        """The loss at a step of training, from 0: these options as far as they count by then."""
+        warm = min(1.0, (step + 1 - self.after_steps) / max(self.warm_up_steps, 1))
+        if warm <= 0:
+            return LossOptions(prior=replace(self.prior, scale=0.0))
+        return replace(
+            self,
+            viterbi=warm * self.viterbi,
+            acoustic_scale=1 + warm * (self.acoustic_scale - 1),
+            delay_penalty=warm * self.delay_penalty,
+            prior=replace(self.prior, scale=warm * self.prior.scale),
+        )
 
 
 @dataclass(frozen=True)

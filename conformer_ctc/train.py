@@ -4,8 +4,7 @@
 with `python utils/torchrun.py --standalone --nproc_per_node N` in place of `python`, on N GPUs.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from plateau.data.loading import Batch
 from plateau.data.tokens import BLANK_ID, Tokenizer, encode_words, read_lang
 from plateau.graphs.dense import soft_alignment
 from plateau.graphs.loss import collapses, frames_needed, graph_loss
+from plateau.graphs.topology import Words
 from plateau.models.ctc import CtcModel
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import Recipe, train
@@ -30,30 +30,34 @@ from plateau.training.trainer import Loss, LossFunction, Watch
 
 def make_loss(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
     """The loss in nats, summed over the batch, and how many frames say blank."""
-    loss = partial(
-        graph_loss,
-        topology=options.topology,
-        viterbi=options.viterbi,
-        delay_penalty=options.delay_penalty,
-        acoustic_scale=options.acoustic_scale,
-    )
-
-    def with_prior() -> Callable[..., Tensor]:
-        """The loss with the prior as it is now."""
-        if model.prior is None:
-            return loss
-        return partial(loss, log_prior=model.prior.log_prior, prior_scale=model.prior.scale)
 
     def loss_function(wrapped: nn.Module, batch: Batch) -> Loss:
+        now = options.at(int(model.steps))
+
+        def loss(log_probs: Tensor, lengths: Tensor, transcripts: Sequence[Words]) -> Tensor:
+            return graph_loss(
+                log_probs,
+                lengths,
+                transcripts,
+                now.topology,
+                now.viterbi,
+                now.delay_penalty,
+                now.acoustic_scale,
+                None if model.prior is None else model.prior.log_prior,
+                now.prior.scale,
+            )
+
         transcripts = [encode_words(tokenizer, text) for text in batch.texts]
         log_probs, lengths = wrapped(batch.features, batch.lengths)  # (N, T', V), (N,)
         if model.prior is not None and model.training:
             if options.prior.source == "posteriors":
                 shares = log_probs.detach().exp()  # (N, T', V)
             else:
-                _, shares = soft_alignment(log_probs, lengths, transcripts, with_prior())
+                _, shares = soft_alignment(log_probs, lengths, transcripts, loss)
             model.prior.update(shares, lengths)
-        total = with_prior()(log_probs, lengths, transcripts).sum()
+        total = loss(log_probs, lengths, transcripts).sum()
+        if model.training:
+            model.steps += 1
         within = torch.arange(log_probs.shape[1], device=lengths.device) < lengths[:, None]
         blank = (log_probs.argmax(dim=2) == BLANK_ID) & within  # (N, T')
         return Loss(
@@ -72,10 +76,9 @@ def make_watch(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> W
     def watch(batch: Batch) -> tuple[dict[str, float], dict[str, Figure]]:
         transcripts = [encode_words(tokenizer, text) for text in batch.texts]
         log_probs, lengths = model(batch.features, batch.lengths)  # (N, T', V), (N,)
-        prior_scale = 0.0 if model.prior is None else model.prior.scale
-        scales = prior_scale, options.acoustic_scale
-        topology = options.topology
-        found = align(model, batch.features, batch.lengths, transcripts, topology, *scales)
+        now = options.at(int(model.steps))
+        how = now.topology, now.prior.scale, now.acoustic_scale
+        found = align(model, batch.features, batch.lengths, transcripts, *how)
         figures = {
             id: posterior_figure(log_probs[n, : lengths[n]], found[n], labels, tokenizer.tokens)
             for n, id in enumerate(batch.ids)
@@ -125,14 +128,16 @@ def build(options: Options) -> Recipe:
         UserError: decoding would not find what the loss trains; see `check_methods`.
     """
     tokenizer = read_lang(lang_dir(options))
-    topology = options.loss.topology
-    check_methods(options.decoding.methods, topology, tokenizer, corpus_of(options).texts(TRAIN))
+    loss = options.loss
+    texts = corpus_of(options).texts(TRAIN)
+    check_methods(options.decoding.methods, loss.topology, tokenizer, texts)
     model = build_model(options)
+    topologies = {loss.at(0).topology, loss.topology}
     return Recipe(
         model,
-        make_loss(model, tokenizer, options.loss),
-        partial(frames_needed, topology),
-        make_watch(model, tokenizer, options.loss),
+        make_loss(model, tokenizer, loss),
+        lambda words: max(frames_needed(topology, words) for topology in topologies),
+        make_watch(model, tokenizer, loss),
     )
 
 

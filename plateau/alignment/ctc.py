@@ -42,7 +42,7 @@ def align(
     as it is: call ``model.eval()`` before.
 
     Args:
-        model: with a label prior if ``prior_scale`` is not 0.
+        model: with a label prior or without.
         features: (N, T, F).
         lengths: (N,) ≥ 1, feature frames.
         transcripts: N, for each word its token ids.
@@ -52,7 +52,7 @@ def align(
     """
     log_probs, lengths = log_posteriors(model, features, lengths)
     log_probs, lengths = log_probs.cpu(), lengths.cpu()  # (N, T', V), (N,)
-    log_prior = model.prior.log_prior.cpu() if prior_scale else None
+    log_prior = None if model.prior is None else model.prior.log_prior.cpu()
     scores = emission_scores(log_probs, log_prior, prior_scale, acoustic_scale)
     paths = best_paths(scores, lengths, transcripts, topology)
     sharpness, entropy = sharpness_and_entropy(log_probs, lengths)

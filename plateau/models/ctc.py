@@ -50,6 +50,8 @@ class CtcModel(nn.Module):
         self.output = start_with_blank(nn.Linear(self.encoder.output_dim, vocab_size))
         wanted = prior is not None and prior.estimator != "none"
         self.prior = LabelPrior(vocab_size, prior) if wanted else None
+        # Steps of training; the loss changes with it, and it is in the checkpoint.
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def output_lengths(self, lengths: Lengths) -> Lengths:
         """Frames of the log-probabilities, of an int or a tensor of ints."""

@@ -37,8 +37,6 @@ class PriorOptions:
         scale: exponent of the prior, 0 or more
         floor: the smallest prior probability; labels that are hardly ever there have this one
         decay: share of the former value in a moving average, at least 0 and below 1
-        start: batches of training before the prior is used; it is estimated from the first one on
-        warm_up: batches over which the scale then grows from 0, linearly
     """
 
     estimator: Literal["none", "batch", "epoch", "moving_average"] = "none"
@@ -46,13 +44,10 @@ class PriorOptions:
     scale: float = 0.3
     floor: float = 1e-5
     decay: float = 0.99
-    start: int = 0
-    warm_up: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("scale", "start", "warm_up"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"loss.prior.{name} is {getattr(self, name)}; it must be 0 or more")
+        if not self.scale >= 0:
+            raise UserError(f"loss.prior.scale is {self.scale}; it must be 0 or more")
         if not 0 < self.floor < 1:
             raise UserError(f"loss.prior.floor is {self.floor}; it must lie between 0 and 1")
         if not 0 <= self.decay < 1:
@@ -86,14 +81,6 @@ class LabelPrior(nn.Module):
     def log_prior(self) -> Tensor:
         """log p(s), (V,), float64, not below the logarithm of the floor."""
         return self.prior.clamp(min=self.options.floor).log()
-
-    @property
-    def scale(self) -> float:
-        """The exponent at this step of training."""
-        begun = int(self.steps) - self.options.start
-        if begun <= 0:
-            return 0.0
-        return self.options.scale * min(1.0, begun / max(self.options.warm_up, 1))
 
     @torch.no_grad()
     def update(self, shares: Tensor, lengths: Tensor) -> None:

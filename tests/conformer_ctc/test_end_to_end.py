@@ -157,7 +157,7 @@ def test_alignments_are_where_the_tones_are(job):
 
 def test_another_topology_with_a_prior(job):
     exp_dir = Path("exp/toy/conformer_ctc/prior")
-    loss = ["topology=silence", "viterbi=0.2", "prior.estimator=epoch", "prior.warm_up=4"]
+    loss = ["topology=silence", "viterbi=0.2", "prior.estimator=epoch", "warm_up_steps=4"]
     decoding = ["decoding.methods=[lexicon]", "decoding.prior_scale=0.2"]
     start("conformer_ctc", exp_dir, [f"loss.{x}" for x in loss] + decoding)
     run("local/check.py", "conformer_ctc", str(exp_dir))

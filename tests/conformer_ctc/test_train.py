@@ -68,14 +68,14 @@ def test_the_prior_is_estimated_and_divided_by(source, topology):
     model = make_model(prior)
     loss_function = make_loss(model, TOKENIZER, LossOptions(topology, prior=prior))
     transcripts = [encode_words(TOKENIZER, text) for text in TEXTS]
-    average, before = torch.full((5,), 0.2, dtype=torch.float64), 0.0
+    average = torch.full((5,), 0.2, dtype=torch.float64)
     for step in range(3):
         batch = make_batch(step)
         log_probs, lengths = model(batch.features, batch.lengths)
         log_prior = average.log()
 
-        def loss(scores, lengths, transcripts, log_prior=log_prior, scale=before):
-            scores = scores - scale * log_prior.float()
+        def loss(scores, lengths, transcripts, log_prior=log_prior):
+            scores = scores - 0.4 * log_prior.float()
             return graph_loss(scores, lengths, transcripts, topology)
 
         if source == "posteriors":
@@ -84,14 +84,50 @@ def test_the_prior_is_estimated_and_divided_by(source, topology):
             _, shares = soft_alignment(log_probs, lengths, transcripts, loss)
         shares = torch.cat([row[:n] for row, n in zip(shares, lengths.tolist(), strict=True)])
         average = shares.double().mean(0) if step == 0 else 0.6 * average + 0.4 * shares.mean(0)
-        before = 0.4
-        expected = loss(log_probs, lengths, transcripts, average.log(), 0.4).sum()
+        expected = loss(log_probs, lengths, transcripts, average.log()).sum()
         assert_same(loss_function(model, batch).total, expected, model)
     state = copy.deepcopy(model.state_dict())
     model.eval()  # on the development set it is used, and stays as it is
     torch.testing.assert_close(loss_function(model, batch).total, expected)
     assert all(model.state_dict()[name].equal(value) for name, value in state.items())
     assert {"prior.prior", "prior.sums", "prior.steps"} < state.keys()
+
+
+@pytest.mark.parametrize(
+    ("after", "warm_up", "expected"),
+    [
+        (0, 0, [1, 1, 1, 1, 1]),
+        (2, 0, [0, 0, 1, 1, 1]),
+        (0, 4, [0.25, 0.5, 0.75, 1, 1]),
+        (1, 2, [0, 0.5, 1, 1, 1]),
+    ],
+)
+def test_plain_ctc_comes_first_and_the_rest_warms_up(after, warm_up, expected):
+    prior = PriorOptions("batch", scale=0.5)
+    loss = {"viterbi": 0.4, "acoustic_scale": 0.6, "delay_penalty": 0.2}
+    schedule = {"after_steps": after, "warm_up_steps": warm_up}
+    options = LossOptions("silence", prior=prior, **loss, **schedule)
+    model, batch = make_model(prior), make_batch()
+    loss_function = make_loss(model, TOKENIZER, options)
+    model.eval()
+    loss_function(model, batch)  # does not count
+    model.train()
+    for share in expected:
+        log_probs, lengths = model(batch.features, batch.lengths)
+        found = loss_function(model, batch).total
+        wanted = graph_loss(
+            log_probs,
+            lengths,
+            [encode_words(TOKENIZER, text) for text in TEXTS],
+            "silence" if share else "ctc",
+            0.4 * share,
+            0.2 * share,
+            1 - 0.4 * share,
+            model.prior.log_prior,
+            0.5 * share,
+        )
+        torch.testing.assert_close(found, wanted.sum())
+    assert "steps" in model.state_dict()  # a resumed run goes on from there
 
 
 def test_without_a_prior_a_checkpoint_has_none():

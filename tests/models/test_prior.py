@@ -40,7 +40,6 @@ def close(prior, expected):
 def test_before_anything_is_seen_it_is_uniform():
     prior = LabelPrior(4, PriorOptions("batch"))
     close(prior, torch.full((4,), 0.25, dtype=torch.float64))
-    assert prior.scale == 0.0
 
 
 def test_batch():
@@ -106,27 +105,9 @@ def test_a_batch_that_is_not_finite_is_passed_over(estimator):
     assert all(prior.state_dict()[name].equal(value) for name, value in before.items())
 
 
-@pytest.mark.parametrize(
-    ("start", "warm_up", "expected"),
-    [
-        (0, 0, [0.5, 0.5, 0.5, 0.5, 0.5]),
-        (2, 0, [0, 0, 0.5, 0.5, 0.5]),
-        (0, 4, [0.125, 0.25, 0.375, 0.5, 0.5]),
-        (1, 2, [0, 0.25, 0.5, 0.5, 0.5]),
-    ],
-)
-def test_it_is_switched_on(start, warm_up, expected):
-    prior = LabelPrior(4, PriorOptions("batch", scale=0.5, start=start, warm_up=warm_up))
-    scales = []
-    for shares in batches(5):
-        prior.update(shares, LENGTHS)
-        scales.append(prior.scale)
-    assert scales == expected
-
-
 @pytest.mark.parametrize("estimator", ["batch", "epoch", "moving_average"])
 def test_a_run_that_goes_on_from_its_checkpoint_has_the_same_prior(estimator):
-    options = PriorOptions(estimator, decay=0.9, start=1, warm_up=9)
+    options = PriorOptions(estimator, decay=0.9)
     undisturbed, killed = LabelPrior(4, options), LabelPrior(4, options)
     for i, shares in enumerate(batches(8)):
         undisturbed.update(shares, LENGTHS)
@@ -138,7 +119,6 @@ def test_a_run_that_goes_on_from_its_checkpoint_has_the_same_prior(estimator):
         if i % 3 == 2:
             undisturbed.finish_epoch()
             killed.finish_epoch()
-        assert killed.scale == undisturbed.scale
         assert killed.log_prior.equal(undisturbed.log_prior)
 
 
@@ -170,7 +150,6 @@ def test_processes_share_one_prior(estimator, monkeypatch):
         ({"scale": -0.1}, "loss.prior.scale is -0.1; it must be 0 or more"),
         ({"floor": 0.0}, "loss.prior.floor is 0.0"),
         ({"decay": 1.0}, "loss.prior.decay is 1.0"),
-        ({"start": -1}, "loss.prior.start is -1"),
     ],
 )
 def test_options_that_cannot_be(values, message):
