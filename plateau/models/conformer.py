@@ -23,6 +23,7 @@ class ConformerOptions:
     num_heads: int = 4  # attention heads
     feedforward_dim: int = 576  # hidden units of each of a block's two feed-forward modules
     conv_kernel: int = 15  # width of the depthwise convolution in subsampled frames, odd
+    identity_start: bool = True  # depthwise convolutions start as the identity, not at random
     dropout: float = 0.1  # probability, on every module's output, hidden units, attention weights
     subsampling: Literal[2, 4, 6] = 4  # input frames for each frame of the encoder
     subsampling_channels: int = 32  # of the subsampling's convolutions
@@ -103,14 +104,21 @@ class ConvolutionModule(nn.Module):
     The paper has BatchNorm after the depthwise convolution. Its statistics would depend on how
     much padding a batch has and on which utterances share it, and differ between training and
     evaluation; LayerNorm over the channels of a frame depends on that frame alone.
+
+    A depthwise convolution that starts at random starts with a shift in time. Neither the full sum
+    nor an encoder that sees everything minds, so the model keeps it: on espeak all words came up to
+    80 ms late. From the identity, labels are found where they are said, and sooner.
     """
 
-    def __init__(self, dim: int, kernel: int) -> None:
+    def __init__(self, dim: int, kernel: int, identity_start: bool) -> None:
         super().__init__()
         self.pointwise_in = nn.Linear(dim, 2 * dim)
         # Over (N, D, 1, T): as a 2-D convolution it takes D as the innermost dimension in memory
         # (channels_last), which is how x lies there; nn.Conv1d would copy, and is slower on CPU.
         self.depthwise = nn.Conv2d(dim, dim, (1, kernel), padding=(0, kernel // 2), groups=dim)
+        if identity_start:
+            with torch.no_grad():
+                self.depthwise.weight.zero_()[..., kernel // 2] = 1.0
         self.norm = LayerNorm(dim)
         self.pointwise_out = nn.Linear(dim, dim)
 
@@ -146,7 +154,7 @@ class ConformerBlock(nn.Module):
         self.attention_norm = LayerNorm(dim)
         self.attention = RelativeSelfAttention(dim, options.num_heads, options.dropout)
         self.convolution_norm = LayerNorm(dim)
-        self.convolution = ConvolutionModule(dim, options.conv_kernel)
+        self.convolution = ConvolutionModule(dim, options.conv_kernel, options.identity_start)
         self.feed_forward_out = feed_forward()
         self.norm = LayerNorm(dim)
         self.dropout = Dropout(options.dropout)

@@ -79,7 +79,7 @@ def test_attention_against_explicit_loops(T):
 
 def test_convolution_module_against_conv1d():
     torch.manual_seed(0)
-    module = ConvolutionModule(6, 5).double()
+    module = ConvolutionModule(6, 5, identity_start=False).double()
     x = torch.randn(2, 9, 6, dtype=torch.float64)
     result = module(x, padding_mask(torch.tensor([9, 4]), 9))
     for n, length in enumerate([9, 4]):
@@ -88,6 +88,14 @@ def test_convolution_module_against_conv1d():
         y = F.conv1d(gated.T[None], kernel, module.depthwise.bias, padding=2, groups=6)[0].T
         expected = module.pointwise_out(F.silu(module.norm(y)))
         torch.testing.assert_close(result[n, :length], expected)
+
+
+def test_convolutions_start_without_a_shift_in_time():
+    options = ConformerOptions(dim=8, num_layers=2, num_heads=2, feedforward_dim=8)
+    for block in Conformer(4, options).blocks:
+        depthwise = block.convolution.depthwise
+        x = torch.randn(1, 8, 1, 30)
+        torch.testing.assert_close(depthwise(x), x + depthwise.bias[:, None, None])
 
 
 def test_longer_than_anything_seen():
