@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The alignment study: what losses, priors and topologies do to the times of words, beside WER.
 #
-#   local/alignment_study.sh                                        # espeak, three seeds: a day
-#   local/alignment_study.sh --seeds 1 --settings "ctc prior0.3" -- training.epochs=6
+#   local/alignment_study.sh                                      # espeak, three seeds: a day
+#   local/alignment_study.sh --seeds 1 --settings "ctc prior0.1" -- training.epochs=6
 #   local/alignment_study.sh --corpus fsdd --corpus-dir DIR --encoders conformer
 #
 # Each setting, encoder and seed is an experiment exp/CORPUS/RECIPE/study-ENCODER-SETTING-seedN.
@@ -12,7 +12,7 @@
 #   --corpus NAME     espeak (default), or another
 #   --corpus-dir DIR  where the recordings of a published corpus are
 #   --encoders LIST   of conformer, blstm ("conformer blstm")
-#   --settings LIST   of those below (all)
+#   --settings LIST   of those below (all); priorX is a label prior of scale X
 #   --seeds LIST      ("1 2 3")
 # After "--": field.name=value for all.
 set -euo pipefail
@@ -22,7 +22,7 @@ cd "$(dirname "$0")/.."
 corpus=espeak
 corpus_dir=
 encoders="conformer blstm"
-settings="ctc prior0.1 prior0.3 prior0.5 viterbi delay silence rnnt rna"
+settings="random ctc prior0.05 prior0.1 prior0.3 viterbi delay silence rnnt rna"
 seeds="1 2 3"
 . utils/parse_options.sh
 . ./path.sh || exit 1
@@ -35,16 +35,20 @@ encoder_options() {
   if [ "$1 $2" = "blstm transducer" ]; then echo "loss.ctc_layers=[3]"; fi
 }
 
-# The recipe of a setting, and its options.
+# The recipe of a setting, and its options. With topology silence only the lexicon tells equal tokens
+# in a row apart, so it decodes all; and all learn where tokens are by plain CTC.
+ctc="conformer_ctc decoding.methods=[lexicon]"
+shaped="loss.after_steps=864 loss.warm_up_steps=400"
 setting_options() {
   case $1 in
-    ctc) echo conformer_ctc ;;
-    prior*) echo "conformer_ctc loss.prior.estimator=moving_average loss.prior.scale=${1#prior}" ;;
-    viterbi) echo "conformer_ctc loss.viterbi=0.5" ;;
-    delay) echo "conformer_ctc loss.delay_penalty=0.01" ;;
-    # Decoding by collapsing would lose the second of two equal tokens.
-    silence) echo "conformer_ctc loss.topology=silence decoding.methods=[lexicon]" ;;
-    rnnt | rna) echo "transducer loss.topology=$1" ;;
+    rnnt | rna) echo "transducer loss.topology=$1 decoding.methods=[modified_beam]" ;;
+    # Convolutions that start at random, with a shift in time.
+    random) echo "$ctc encoder.conformer.identity_start=false" ;;
+    ctc) echo "$ctc" ;;
+    prior*) echo "$ctc $shaped loss.prior.estimator=moving_average loss.prior.scale=${1#prior}" ;;
+    viterbi) echo "$ctc $shaped loss.viterbi=0.5" ;;
+    delay) echo "$ctc $shaped loss.delay_penalty=0.01" ;;
+    silence) echo "$ctc $shaped loss.topology=silence" ;;
     *) echo "alignment_study.sh: --settings has no '$1'" >&2 && return 1 ;;
   esac
 }
@@ -59,7 +63,7 @@ for seed in $seeds; do
       exp=study-$encoder-$setting-seed$seed
       # shellcheck disable=SC2086 # several options
       ./run.sh --recipe "$recipe" --corpus "$corpus" ${corpus_dir:+--corpus-dir "$corpus_dir"} \
-        --exp "$exp" -- "training.seed=$seed" $options "$@"
+        --exp "$exp" -- "training.seed=$seed" "decoding.batch_sizes=[16]" $options "$@"
       experiments+=("exp/$corpus/$recipe/$exp")
     done
   done
