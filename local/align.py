@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lhotse import CutSet, RecordingSet, SupervisionSet
+from lhotse.cut import Cut
 
 from plateau.alignment.run import Aligner, align_cuts
 from plateau.config import UserError, cli
@@ -67,6 +68,15 @@ def tell_of_audio(recordings: RecordingSet, sampling_rate: int, channel: int) ->
         print(f"with several channels, of which --channel {channel} is taken: {several} recordings")
 
 
+def readable(cut: Cut) -> bool:
+    """Whether all samples of an utterance can be read; headers do not tell."""
+    try:
+        cut.load_audio()
+    except Exception:  # each of Lhotse's audio backends has exceptions of its own
+        return False
+    return True
+
+
 def align(
     exp_dir: Path, utterances: Sequence[Utterance], out: Path, name: str, channel: int
 ) -> int:
@@ -83,6 +93,8 @@ def align(
     for cut in make_cuts(recordings, supervisions, features) if len(supervisions) else ():
         if cut.duration < SHORTEST:
             left_out.append(f"{cut.id} has {1000 * cut.duration:.0f} ms, less than a window")
+        elif not readable(cut):
+            left_out.append(f"{cut.id} has damaged audio: not all of its samples can be read")
         else:
             cuts.append(cut)
     with replacing(out / "recordings.jsonl.gz") as temporary:

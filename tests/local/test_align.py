@@ -72,6 +72,7 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
         "unknown": "abc xyz",
         "fast": "abc ba abc ba abc ba",
         "truncated": "abc ba",
+        "damaged": "abc ba" * 20,
         "unreadable": "abc ba",
         "missing": "abc ba",
         "click": "abc",
@@ -88,6 +89,11 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
         soundfile.write(tmp_path / f"{name}.wav", samples, rate)
     whole = (tmp_path / "truncated.wav").read_bytes()
     (tmp_path / "truncated.wav").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(tmp_path / "damaged.wav", tones(texts["damaged"]), RATE, format="FLAC")
+    damaged = bytearray((tmp_path / "damaged.wav").read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + middle // 4] = bytes(middle // 4)
+    (tmp_path / "damaged.wav").write_bytes(damaged)
     (tmp_path / "unreadable.wav").write_text("no audio")
     (tmp_path / "missing.wav").unlink()
     data = tmp_path / "kaldi"
@@ -117,6 +123,7 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
         "silent": "has no text",
         "unknown": "has words that the model's tokens cannot spell: xyz",
         "truncated": "truncated: ",
+        "damaged": "has damaged audio: not all of its samples can be read",
         "unreadable": "not readable as audio",
         "missing": "no such file",
         "click": "has 10 ms, less than a window",
