@@ -51,8 +51,9 @@ class LossOptions:
             raise UserError(f"loss.viterbi is {self.viterbi}; it must lie in 0 … 1")
         if not self.acoustic_scale > 0:
             raise UserError(f"loss.acoustic_scale is {self.acoustic_scale}; it must be above 0")
-        if not self.delay_penalty >= 0:
-            raise UserError(f"loss.delay_penalty is {self.delay_penalty}; it must be 0 or more")
+        for name in ("delay_penalty", "after_steps", "warm_up_steps"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"loss.{name} is {getattr(self, name)}; it must be 0 or more")
 
     def at(self, step: int) -> "LossOptions":
         """The loss at a step of training, from 0: these options as far as they count by then."""

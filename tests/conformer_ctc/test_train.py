@@ -169,7 +169,15 @@ def test_silence_between_words_is_needed_to_part_equal_tokens():
 
 
 @pytest.mark.parametrize(
-    "values", [{"viterbi": 1.1}, {"viterbi": -0.1}, {"acoustic_scale": 0.0}, {"delay_penalty": -1}]
+    "values",
+    [
+        {"viterbi": 1.1},
+        {"viterbi": -0.1},
+        {"acoustic_scale": 0.0},
+        {"delay_penalty": -1},
+        {"after_steps": -1},
+        {"warm_up_steps": -1},
+    ],
 )
 def test_options_that_cannot_be(values):
     ((name, _),) = values.items()
