@@ -37,7 +37,7 @@ encoder_options() {
 
 # The recipe of a setting, and its options. With topology silence only the lexicon tells equal tokens
 # in a row apart, so it decodes all; and all learn where tokens are by plain CTC.
-ctc="conformer_ctc decoding.methods=[lexicon]"
+ctc="conformer_ctc decoding.methods=[lexicon] loss.prior.estimator=none"
 shaped="loss.after_steps=864 loss.warm_up_steps=400"
 setting_options() {
   case $1 in
