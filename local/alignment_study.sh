@@ -11,7 +11,8 @@
 # Options:
 #   --corpus NAME     espeak (default), or another
 #   --corpus-dir DIR  where the recordings of a published corpus are
-#   --encoders LIST   of conformer, blstm ("conformer blstm")
+#   --encoders LIST   of conformer, blstm, local: a Conformer that sees 0.16 s to each side
+#                     ("conformer blstm")
 #   --settings LIST   of those below (all); priorX is a label prior of scale X
 #   --seeds LIST      ("1 2 3")
 # After "--": field.name=value for all.
@@ -28,11 +29,20 @@ seeds="1 2 3"
 . ./path.sh || exit 1
 case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
 
-# Frames of 20 ms for both encoders.
+# Frames of 20 ms for all encoders.
 encoder_options() {
-  echo "encoder.kind=$1 encoder.$1.subsampling=2"
-  if [ "$1" = blstm ]; then echo "encoder.blstm.dim=128"; fi
-  if [ "$1 $2" = "blstm transducer" ]; then echo "loss.ctc_layers=[3]"; fi
+  case $1 in
+    conformer) echo "encoder.conformer.subsampling=2" ;;
+    local)
+      echo "encoder.conformer.subsampling=2"
+      echo "encoder.conformer.attention_context=1 encoder.conformer.conv_kernel=3"
+      ;;
+    blstm)
+      echo "encoder.kind=blstm encoder.blstm.subsampling=2 encoder.blstm.dim=128"
+      if [ "$2" = transducer ]; then echo "loss.ctc_layers=[3]"; fi
+      ;;
+    *) echo "alignment_study.sh: --encoders has no '$1'" >&2 && return 1 ;;
+  esac
 }
 
 # The recipe of a setting, and its options. With topology silence only the lexicon tells equal tokens
@@ -60,11 +70,11 @@ for seed in $seeds; do
       if [ "$encoder $setting" = "blstm random" ]; then continue; fi # it has no convolutions in time
       options=$(setting_options "$setting")
       read -r recipe options <<<"$options"
-      options+=" $(encoder_options "$encoder" "$recipe")"
+      size=$(encoder_options "$encoder" "$recipe")
       exp=study-$encoder-$setting-seed$seed
       # shellcheck disable=SC2086 # several options
       ./run.sh --recipe "$recipe" --corpus "$corpus" ${corpus_dir:+--corpus-dir "$corpus_dir"} \
-        --exp "$exp" -- "training.seed=$seed" "decoding.batch_sizes=[16]" $options "$@"
+        --exp "$exp" -- "training.seed=$seed" "decoding.batch_sizes=[16]" $size $options "$@"
       experiments+=("exp/$corpus/$recipe/$exp")
     done
   done

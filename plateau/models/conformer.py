@@ -22,6 +22,7 @@ class ConformerOptions:
     num_layers: int = 8  # Conformer blocks
     num_heads: int = 4  # attention heads
     feedforward_dim: int = 576  # hidden units of each of a block's two feed-forward modules
+    attention_context: int = 0  # subsampled frames to each side that attention sees; 0: all
     conv_kernel: int = 15  # width of the depthwise convolution in subsampled frames, odd
     identity_start: bool = True  # depthwise convolutions start as the identity, not at random
     dropout: float = 0.1  # probability, on every module's output, hidden units, attention weights
@@ -67,12 +68,14 @@ class RelativeSelfAttention(nn.Module):
     """Multi-head self-attention with relative positions as in Transformer-XL.
 
     The score of query i for key j is ((q_i + u)·k_j + (q_i + v)·W r_{i-j}) / sqrt(D/H), equation
-    in section 3.3 of Dai et al. 2019; u is ``content_bias``, v ``position_bias``.
+    in section 3.3 of Dai et al. 2019; u is ``content_bias``, v ``position_bias``. A frame sees
+    ``context`` frames to each side, or with 0 all.
     """
 
-    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int, dropout: float, context: int = 0) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.context = context
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.position = nn.Linear(dim, dim, bias=False)
         self.content_bias = nn.Parameter(torch.zeros(num_heads, dim // num_heads))
@@ -92,7 +95,11 @@ class RelativeSelfAttention(nn.Module):
         position = torch.einsum("nihd,chd->nhic", query + self.position_bias, relative)
         scores = (content + relative_shift(position)) * heads[1] ** -0.5  # (N, H, T, T)
         # The least finite number, not -inf: softmax makes the same zeros of it, and none makes NaN.
-        scores = scores.masked_fill_(is_padding[:, None, None], torch.finfo(scores.dtype).min)
+        hidden = is_padding[:, None, None]  # (N, 1, 1, T)
+        if self.context:
+            frame = torch.arange(x.shape[1], device=x.device)
+            hidden = hidden | ((frame - frame[:, None]).abs() > self.context)  # (N, 1, T, T)
+        scores = scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
         weights = self.dropout(scores.softmax(dim=-1))
         attended = torch.einsum("nhij,njhd->nihd", weights, value)
         return self.output(attended.flatten(-2))  # (N, T, D)
@@ -152,7 +159,9 @@ class ConformerBlock(nn.Module):
 
         self.feed_forward_in = feed_forward()
         self.attention_norm = LayerNorm(dim)
-        self.attention = RelativeSelfAttention(dim, options.num_heads, options.dropout)
+        self.attention = RelativeSelfAttention(
+            dim, options.num_heads, options.dropout, options.attention_context
+        )
         self.convolution_norm = LayerNorm(dim)
         self.convolution = ConvolutionModule(dim, options.conv_kernel, options.identity_start)
         self.feed_forward_out = feed_forward()
@@ -190,6 +199,10 @@ class Conformer(nn.Module):
             )
         if options.conv_kernel % 2 == 0:
             raise UserError(f"conformer: conv_kernel {options.conv_kernel} must be odd")
+        if options.attention_context < 0:
+            raise UserError(
+                f"conformer: attention_context {options.attention_context} must be 0 or more"
+            )
         self.output_dim = options.dim
         self.subsampling_factor = options.subsampling
         self.subsampling = ConvSubsampling(

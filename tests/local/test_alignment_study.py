@@ -74,6 +74,11 @@ def test_every_setting_is_an_experiment_of_its_own(study, tmp_path):
         assert loss[name] != plain["loss"][name]
         same = {*loss} - {name, "after_steps", "warm_up_steps"}
         assert all(loss[other] == plain["loss"][other] for other in same)
+    done = study("--encoders", "local", "--settings", "ctc rna", "--seeds", "2")
+    assert done.returncode == 0, done.stderr
+    for recipe, setting in (("conformer_ctc", "ctc"), ("transducer", "rna")):
+        local = options(recipe, f"local-{setting}")["encoder"]
+        assert local["kind"] == "conformer" and local["conformer"]["attention_context"] == 1
     for setting in ("rnnt", "rna"):
         assert options("transducer", f"conformer-{setting}")["loss"]["topology"] == setting
 
@@ -82,6 +87,8 @@ def test_mistakes_are_said_in_a_line(study):
     done = study("--settings", "ctc priors", "--seeds", "1", "--encoders", "conformer")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("configure.py: ")
+    done = study("--encoders", "tdnn", "--seeds", "1")
+    assert done.stderr == "alignment_study.sh: --encoders has no 'tdnn'\n"
     done = study("--settings", "peaky", "--seeds", "1")
     assert done.returncode == 1
     assert done.stderr == "alignment_study.sh: --settings has no 'peaky'\n"

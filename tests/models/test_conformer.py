@@ -37,13 +37,13 @@ def test_relative_positions_by_formula():
             assert table[c, D // 2 + d].item() == pytest.approx(math.cos(angle), abs=1e-6)
 
 
-@pytest.mark.parametrize("T", [1, 6])
-def test_attention_against_explicit_loops(T):
+@pytest.mark.parametrize(("T", "context"), [(1, 0), (6, 0), (6, 2), (1, 2)])
+def test_attention_against_explicit_loops(T, context):
     """Section 3.3 of Dai et al. 2019, one score at a time, in float64."""
     torch.manual_seed(0)
     N, D, H = 3, 8, 2
     size = D // H
-    module = RelativeSelfAttention(D, H, dropout=0.0).double()
+    module = RelativeSelfAttention(D, H, dropout=0.0, context=context).double()
     torch.nn.init.normal_(module.content_bias)
     torch.nn.init.normal_(module.position_bias)
     x = torch.randn(N, T, D, dtype=torch.float64)
@@ -60,13 +60,17 @@ def test_attention_against_explicit_loops(T):
     W_r = module.position.weight
     for n in range(N):
         for i in range(T):
+            seen = [j for j in range(lengths[n]) if not context or abs(i - j) <= context]
+            if not seen:  # padding, far from all
+                assert result[n, i].isfinite().all()
+                continue
             heads = []
             for h in range(H):
                 part = slice(h * size, (h + 1) * size)
                 u, v = module.content_bias[h], module.position_bias[h]
                 q = (W_q @ x[n, i] + b_q)[part]
                 scores, values = [], []
-                for j in range(lengths[n]):
+                for j in seen:
                     k = (W_k @ x[n, j] + b_k)[part]
                     r = (W_r @ encoding(i - j))[part]
                     scores.append(((q + u) @ k + (q + v) @ r) / math.sqrt(size))
@@ -133,6 +137,7 @@ def test_inner_layers_are_the_outputs_of_fewer_blocks():
         ({"dim": 10, "num_heads": 4}, "num_heads"),
         ({"dim": 9, "num_heads": 3}, "even"),
         ({"conv_kernel": 4}, "odd"),
+        ({"attention_context": -1}, "0 or more"),
     ],
 )
 def test_sizes_that_do_not_fit(wrong, message):
