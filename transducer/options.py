@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plateau.decoding.run import CommonDecodingOptions
+from plateau.graphs.labels import Topology
 from plateau.models.encoder import EncoderOptions
 from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions
@@ -42,7 +43,7 @@ class LossOptions:
     """
 
     kind: Literal["pruned", "full", "viterbi"] = "pruned"
-    topology: Literal["rnnt", "rna", "constrained"] = "rnnt"
+    topology: Topology = "rnnt"
     aligner: Literal["ctc", "transducer", "file"] = "ctc"
     alignment: str = ""
     focal_factor: float = 0.0

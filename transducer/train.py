@@ -15,13 +15,11 @@ from torch import Tensor, nn
 from plateau.alignment.files import read_frames
 from plateau.alignment.transducer import (
     PADDING,
-    Topology,
     align,
     alignment_loss,
     best_path,
     full_sum,
     lattice_log_probs,
-    pad,
 )
 from plateau.alignment.watch import lattice_figure
 from plateau.config import UserError, cli
@@ -30,6 +28,7 @@ from plateau.data.loading import Batch
 from plateau.data.tokens import Tokenizer, min_frames, read_lang
 from plateau.graphs.ctc import ctc_graphs, ctc_loss
 from plateau.graphs.dense import best_paths
+from plateau.graphs.labels import Topology, pad
 from plateau.graphs.transducer import full_loss, pruned_loss, simple_loss
 from plateau.models.transducer import TransducerModel, TransducerOutput
 from plateau.training import checkpoint
@@ -254,10 +253,7 @@ def build_initial(options: Options) -> Recipe:
     recipe = build(options)
     if options.init_from:
         final = Experiment(Path(options.init_from)).final_model
-        try:
-            recipe.model.load_state_dict(checkpoint.load(final)["model"])
-        except RuntimeError as error:
-            raise UserError(f"init_from: {final} is another model: {str(error)[:200]}") from None
+        checkpoint.restore_model(recipe.model, checkpoint.load(final), final)
         recipe.model.steps.zero_()
     return recipe
 

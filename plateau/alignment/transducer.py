@@ -20,7 +20,6 @@ Blank is label 0. Scores are in nats.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,26 +27,17 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from plateau.alignment.files import Alignment
+from plateau.graphs.labels import BLANK, Topology, pad
 from plateau.models.joiner import Joiner
 from plateau.models.subsampling import padding_mask
 from plateau.models.transducer import TransducerModel, TransducerOutput
 
-Topology = Literal["rnnt", "rna", "constrained"]
-BLANK = 0
 PADDING = -1  # of frames
 
 # Score of what cannot be. It is finite, because −∞ − (−∞) makes NaN of gradients.
 _NEVER = -1e30
 # Scores of the joiner that are there at once, 64 MiB in float32.
 _CHUNK_SCORES = 2**24
-
-
-def pad(
-    sequences: Sequence[Sequence[int]], value: int = BLANK, device: torch.device | str = "cpu"
-) -> Tensor:
-    """N sequences as (N, U) int64, padded: targets with `BLANK`, frames with `PADDING`."""
-    tensors = [torch.tensor(list(sequence), dtype=torch.int64) for sequence in sequences]
-    return torch.nn.utils.rnn.pad_sequence(tensors, True, value).to(device)
 
 
 def blank_and_label(log_probs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

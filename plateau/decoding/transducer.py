@@ -7,23 +7,21 @@ Blank is label 0; the topologies are those of `plateau.graphs.transducer`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from plateau.config import UserError
+from plateau.graphs.labels import BLANK, Topology
 from plateau.models.joiner import Joiner
 from plateau.models.predictor import Predictor, State, StatelessPredictor
 
 if TYPE_CHECKING:
     import k2
 
-BLANK = 0
 INF = float("inf")
-
-Topology = Literal["rnnt", "rna", "constrained"]
 
 
 class Model(Protocol):

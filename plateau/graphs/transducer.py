@@ -17,22 +17,15 @@ they are, as in `plateau.graphs.dense`. That is T < U for ``rna`` and ``constrai
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import k2
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Topology = Literal["rnnt", "rna", "constrained"]
+from plateau.graphs.labels import BLANK, Topology, pad
+
 K2_TYPES: dict[str, str] = {"rnnt": "regular", "rna": "modified", "constrained": "constrained"}
-BLANK = 0
-
-
-def pad_targets(targets: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Tensor:
-    """Targets (N, U), int64, padded with blank."""
-    tensors = [torch.tensor(list(target), dtype=torch.int64) for target in targets]
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True).to(device)
 
 
 def simple_loss(
@@ -78,7 +71,7 @@ def simple_loss(
     if prune_range < 2:
         raise ValueError(f"prune_range {prune_range} must be at least 2")
     symbols, boundary, fits = _problem(targets, lengths, topology, am.device)
-    am, lm = _pad(am, 1, symbols.shape[1]), _pad(lm, 1, symbols.shape[1] + 1)
+    am, lm = _pad_to(am, 1, symbols.shape[1]), _pad_to(lm, 1, symbols.shape[1] + 1)
     with torch.autocast(am.device.type, enabled=False):
         px, py = _smoothed_scores(am.float(), lm.float(), symbols, am_scale, lm_scale)
         if topology == "constrained":
@@ -97,7 +90,7 @@ def simple_loss(
             # end: blanks there, less what comes from below. That is RNN-T. Here a label is all of
             # its frame, as blank is; uncounted, a sure model's frames with a label would get any
             # positions, and with them all frames before. Every position's share is both.
-            py_grad = py_grad + _pad(px_grad, 1, py_grad.shape[1])
+            py_grad = py_grad + _pad_to(px_grad, 1, py_grad.shape[1])
             px_grad = torch.zeros_like(px_grad)
         elif topology == "constrained":
             # As RNN-T, where the blank after the label would be in py_grad.
@@ -132,8 +125,8 @@ def pruned_loss(
     """
     prune_range = ranges.shape[2]
     symbols, boundary, fits = _problem(targets, lengths, topology, encoder.device, prune_range)
-    encoder = _pad(encoder, 1, symbols.shape[1]).unsqueeze(2)  # (N, T, 1, J)
-    predictor = _pad(predictor, 1, symbols.shape[1] + 1)
+    encoder = _pad_to(encoder, 1, symbols.shape[1]).unsqueeze(2)  # (N, T, 1, J)
+    predictor = _pad_to(predictor, 1, symbols.shape[1] + 1)
     # As k2.do_rnnt_pruning, whose gradient takes memory for (N, T, U + 1, J).
     rows = torch.arange(len(ranges), device=ranges.device) * predictor.shape[1]
     predictor = F.embedding(ranges + rows[:, None, None], predictor.flatten(0, 1))  # (N, T, s, J)
@@ -161,7 +154,7 @@ def full_loss(
 ) -> Tensor:
     """The full sum over all alignments: losses (N,) in nats, of log_probs (N, T, U + 1, V)."""
     symbols, boundary, fits = _problem(targets, lengths, topology, log_probs.device)
-    log_probs = _pad(_pad(log_probs, 1, symbols.shape[1]), 2, symbols.shape[1] + 1)
+    log_probs = _pad_to(_pad_to(log_probs, 1, symbols.shape[1]), 2, symbols.shape[1] + 1)
     with torch.autocast(log_probs.device.type, enabled=False):
         losses = k2.rnnt_loss(
             log_probs.float(),
@@ -232,7 +225,7 @@ def _problem(
         targets (N, U) with U ≥ 1, k2's boundary (N, 4): first label, first frame, U and T of each,
         and which utterances have an alignment (N,).
     """
-    symbols = _pad(pad_targets(targets, device), 1, 1)
+    symbols = _pad_to(pad(targets, device=device), 1, 1)
     numbers = torch.tensor([len(target) for target in targets], device=device)
     lengths = lengths.to(device)
     if topology == "rnnt" and prune_range is None:
@@ -246,7 +239,7 @@ def _problem(
     return symbols, torch.stack([zeros, zeros, numbers, lengths], dim=1), fits
 
 
-def _pad(x: Tensor, dim: int, size: int) -> Tensor:
+def _pad_to(x: Tensor, dim: int, size: int) -> Tensor:
     """Zeros after x, up to a size of a dimension: k2 wants U ≥ 1 and T ≥ U in every batch."""
     missing = size - x.shape[dim]
     if missing <= 0:

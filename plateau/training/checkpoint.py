@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from plateau.config import UserError
 from plateau.io import replacing
@@ -32,6 +33,22 @@ def load(path: Path) -> dict[str, Any]:
     if not Path(path).exists():
         raise UserError(f"{path}: no such checkpoint; train first (./run.sh --stage 5)")
     return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def restore_model(model: nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Put the parameters and buffers of a checkpoint that came from ``path`` into a model.
+
+    Raises:
+        UserError: they are another model's: of other sizes, or of other code.
+    """
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:  # a line of what it is about, and one for each difference
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        raise UserError(
+            f"{path}: not the model that these options and this code make: {lines[0]}"
+            + (f" (and {len(lines) - 1} more)" if lines[1:] else "")
+        ) from None
 
 
 def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:

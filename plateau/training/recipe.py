@@ -48,12 +48,12 @@ def load_final(
     What the model is comes from the run: options that changed afterwards do not matter.
 
     Raises:
-        UserError: it is not trained.
+        UserError: it is not trained, or was with other code.
     """
     state = checkpoint.load(experiment.final_model)
     options = resolve(options_class, state["options"])
     model = build_model(options)
-    model.load_state_dict(state["model"])
+    checkpoint.restore_model(model, state, experiment.final_model)
     return options, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

@@ -382,8 +382,9 @@ class Trainer:
         checkpoint.save(state, self.checkpoints / "last.pt")
 
     def _resume(self) -> None:
-        state = checkpoint.load(self.checkpoints / "last.pt")
-        self.model.load_state_dict(state["model"])
+        path = self.checkpoints / "last.pt"
+        state = checkpoint.load(path)
+        checkpoint.restore_model(self.model, state, path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])

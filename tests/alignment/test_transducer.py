@@ -13,8 +13,8 @@ from plateau.alignment.transducer import (
     blank_and_label,
     full_sum,
     lattice_log_probs,
-    pad,
 )
+from plateau.graphs.labels import pad
 from plateau.models.encoder import EncoderOptions
 from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions

@@ -6,10 +6,10 @@ import k2
 import pytest
 import torch
 
+from plateau.graphs.labels import pad
 from plateau.graphs.transducer import (
     K2_TYPES,
     full_loss,
-    pad_targets,
     pruned_loss,
     simple_loss,
 )
@@ -142,7 +142,7 @@ def test_simple_loss_is_that_of_k2(topology, delay_penalty):
     expected, gradients = k2.rnnt_loss_smoothed(
         lm,
         am,
-        pad_targets(targets),
+        pad(targets),
         0,
         lm_only_scale=0.2,
         am_only_scale=0.1,
@@ -397,8 +397,3 @@ def test_a_range_of_one_position_lets_nothing_pass(prune_range):
             torch.tensor([3]),
             prune_range=prune_range,
         )
-
-
-def test_targets_are_padded_with_blank():
-    assert pad_targets([[1, 2], [], [3]]).tolist() == [[1, 2], [0, 0], [3, 0]]
-    assert pad_targets([[], []]).shape == (2, 0)

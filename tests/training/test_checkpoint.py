@@ -63,6 +63,19 @@ def test_load_names_what_is_missing(tmp_path):
         checkpoint.load(tmp_path / "last.pt")
 
 
+def test_restore_says_where_a_model_differs(tmp_path):
+    model = torch.nn.Linear(2, 3)
+    state = {"model": {"weight": torch.ones(3, 2), "bias": torch.ones(3)}}
+    checkpoint.restore_model(model, state, tmp_path / "final.pt")
+    assert torch.equal(model.weight, torch.ones(3, 2))
+    for other, difference in [
+        ({"weight": torch.ones(3, 2)}, r"Missing key\(s\) in state_dict: \"bias\""),
+        ({"weight": torch.ones(3, 2), "bias": torch.ones(4)}, "size mismatch for bias"),
+    ]:
+        with pytest.raises(UserError, match=rf"final\.pt: not the model .*{difference}"):
+            checkpoint.restore_model(model, {"model": other}, tmp_path / "final.pt")
+
+
 def draw() -> list[float]:
     return [random.random(), np.random.rand(), torch.rand(()).item()]
 

@@ -5,9 +5,10 @@ import torch
 
 pytest.importorskip("k2")
 
-from plateau.alignment.transducer import PADDING, best_path, blank_and_label, pad
+from plateau.alignment.transducer import PADDING, best_path, blank_and_label
 from plateau.graphs.ctc import ctc_graphs, ctc_loss
 from plateau.graphs.dense import best_paths
+from plateau.graphs.labels import pad
 from plateau.graphs.transducer import full_loss, pruned_loss, simple_loss
 from plateau.models.conformer import ConformerOptions
 from plateau.models.encoder import EncoderOptions
