@@ -39,6 +39,7 @@ class Interval(NamedTuple):
     start: float  # seconds
     end: float  # seconds
     label: str
+    confidence: float | None = None  # of a word, 0..1, see the module; None if it is not known
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,12 @@ class AlignedUtterance:
         tokens: in order
         words: in order
         duration: seconds; of the encoder's frames, so up to one frame more than the audio
-        confidences: of each word, 0 … 1, see the module; empty if they are not known
     """
 
     id: str
     tokens: tuple[Interval, ...]
     words: tuple[Interval, ...]
     duration: float
-    confidences: tuple[float, ...] = ()
 
 
 def words_of(tokenizer: Tokenizer, text: str) -> Words:
@@ -111,7 +110,6 @@ def aligned_utterance(
     pieces = token_times(alignment, subsampling_factor)
     token_intervals: list[Interval] = []
     word_intervals: list[Interval] = []
-    confidences: list[float] = []
     for word, tokens in words:
         if not tokens:  # a word without tokens has no time
             continue
@@ -123,15 +121,14 @@ def aligned_utterance(
             token_intervals.append(Interval(pieces[i][0], end, tokenizer.tokens[ids[i]]))
         if token_intervals[first].label == WORD_START and first < last:
             first += 1
-        word_intervals.append(Interval(pieces[first][0], pieces[last][1], word))
+        confidence = None
         if alignment.log_posteriors is not None:
             runs = (alignment.runs or [(f, f + 1) for f in alignment.frames])[first : last + 1]
             total = sum(alignment.log_posteriors[first : last + 1])
-            confidences.append(math.exp(total / sum(end - start for start, end in runs)))
+            confidence = math.exp(total / sum(end - start for start, end in runs))
+        word_intervals.append(Interval(pieces[first][0], pieces[last][1], word, confidence))
     duration = alignment.num_frames * subsampling_factor * FRAME_SHIFT
-    return AlignedUtterance(
-        id, tuple(token_intervals), tuple(word_intervals), duration, tuple(confidences)
-    )
+    return AlignedUtterance(id, tuple(token_intervals), tuple(word_intervals), duration)
 
 
 def token_times(alignment: Alignment, subsampling_factor: int) -> list[tuple[float, float]]:
@@ -167,15 +164,11 @@ def write_alignments(directory: Path, utterances: Sequence[AlignedUtterance]) ->
     for old in directory.glob("*.TextGrid"):
         old.unlink()
     for name in ("tokens", "words"):
-        entries = []
-        for utterance in utterances:
-            intervals: Sequence[Interval] = getattr(utterance, name)
-            known = utterance.confidences if name == "words" else ()
-            for interval, confidence in zip(
-                intervals, known or [None] * len(intervals), strict=True
-            ):
-                start, end, label = interval
-                entries.append(CtmEntry(utterance.id, start, end - start, label, confidence))
+        entries = [
+            CtmEntry(utterance.id, start, end - start, label, confidence)
+            for utterance in utterances
+            for start, end, label, confidence in getattr(utterance, name)
+        ]
         write_ctm(directory / f"{name}.ctm", entries)
     for utterance in utterances:
         tiers = {"words": utterance.words, "tokens": utterance.tokens}
@@ -206,18 +199,16 @@ def write_supervisions(
 def _supervision(cut: Cut, utterance: AlignedUtterance) -> SupervisionSegment:
     (supervision,) = cut.supervisions
     start = cut.start + supervision.start
-    scores = {"word": utterance.confidences, "token": ()}
     alignment = {}
     for kind, intervals in (("word", utterance.words), ("token", utterance.tokens)):
-        known = scores[kind] or [None] * len(intervals)
         alignment[kind] = [
             AlignmentItem(
-                interval.label,
-                round(start + interval.start, 6),
-                round(min(interval.end, supervision.duration) - interval.start, 6),
-                None if score is None else round(score, 6),
+                label,
+                round(start + begin, 6),
+                round(min(end, supervision.duration) - begin, 6),
+                None if confidence is None else round(confidence, 6),
             )
-            for interval, score in zip(intervals, known, strict=True)
+            for begin, end, label, confidence in intervals
         ]
     return replace(supervision, start=start, alignment=alignment)
 
@@ -293,7 +284,7 @@ def _fill(intervals: Iterable[Interval], duration: float) -> list[Interval]:
     """The intervals, rounded, with empty labels between and around them."""
     filled: list[Interval] = []
     now, end_of_all = 0.0, _rounded(duration)
-    for start, end, label in intervals:
+    for start, end, label, _ in intervals:
         start, end = _rounded(start), _rounded(end)
         if not now <= start < end <= end_of_all:
             raise ValueError(

@@ -127,10 +127,10 @@ def align_cuts(
             (left_out if isinstance(result, str) else results).append(result)
     utterances = [result.measured.aligned for result in results]
     lines = [
-        f"{u.id} {word.start:.3f} {word.end:.3f} {word.label} {confidence:.3f}"
+        f"{u.id} {word.start:.3f} {word.end:.3f} {word.label} {word.confidence:.3f}"
         for u in utterances
-        for word, confidence in zip(u.words, u.confidences, strict=True)
-        if confidence < DOUBTFUL
+        for word in u.words
+        if word.confidence is not None and word.confidence < DOUBTFUL
     ]
 
     values = measures(results, list(supervisions), aligner.subsampling_factor)

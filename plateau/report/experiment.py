@@ -218,7 +218,8 @@ def _word(word: Interval, kind: str, rate: int, num_samples: int) -> str:
     """A button, as wide as the word is long."""
     first, end = sample_range(word, rate, num_samples)
     left, width = (x * PIXELS_PER_SECOND for x in (word.start, word.end - word.start))
-    what = escape(f"{word.label}, {kind}, {word.start:.3f} to {word.end:.3f} s")
+    sure = "" if word.confidence is None else f", confidence {word.confidence:.2f}"
+    what = escape(f"{word.label}, {kind}, {word.start:.3f} to {word.end:.3f} s{sure}")
     return (
         f'<button type="button" style="left:{left:.1f}px;width:{width:.1f}px" '
         f'data-first="{first}" data-end="{end}" title="{what}" aria-label="play {what}"'

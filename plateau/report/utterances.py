@@ -75,8 +75,10 @@ def read_ctm(path: Path, stage: int) -> dict[str, tuple[Interval, ...]]:
     found: dict[str, list[Interval]] = defaultdict(list)
     for number, line in enumerate(_lines(path, f"./run.sh --stage {stage}"), start=1):
         try:
-            utterance, _, start, duration, label, *_ = line.split()
-            found[utterance].append(Interval(float(start), float(start) + float(duration), label))
+            utterance, _, start, duration, label, *rest = line.split()
+            confidence = float(rest[0]) if rest else None
+            interval = Interval(float(start), float(start) + float(duration), label, confidence)
+            found[utterance].append(interval)
         except ValueError:
             raise UserError(
                 f"{path}, line {number}: not of the form '<utterance> 1 <start> <duration> <label>'"

@@ -137,15 +137,14 @@ def test_times_and_confidences_by_hand():
     )
     utterance = aligned_utterance("u", [("ab", [1, 2]), ("c", [3])], alignment, 4, Letters())
     assert utterance.tokens == (
-        (0.0, pytest.approx(0.065), "a"),
-        (pytest.approx(0.105), pytest.approx(0.185), "b"),
-        (pytest.approx(0.265), pytest.approx(0.305), "c"),
+        (0.0, pytest.approx(0.065), "a", None),
+        (pytest.approx(0.105), pytest.approx(0.185), "b", None),
+        (pytest.approx(0.265), pytest.approx(0.305), "c", None),
     )
     assert utterance.words == (
-        (0.0, pytest.approx(0.185), "ab"),
-        (pytest.approx(0.265), pytest.approx(0.305), "c"),
+        (0.0, pytest.approx(0.185), "ab", pytest.approx(0.25)),
+        (pytest.approx(0.265), pytest.approx(0.305), "c", pytest.approx(0.9)),
     )
-    assert utterance.confidences == pytest.approx((0.25, 0.9))
     assert utterance.duration == pytest.approx(0.32)
     assert token_times(alignment, 4)[1] == pytest.approx((0.105, 0.185))
 

@@ -120,7 +120,7 @@ def test_what_is_written_is_read_again_with_the_gaps_filled(case):
     read, end = parse(textgrid(tiers, duration))
     assert end == duration and read.keys() == tiers.keys()
     for name, rows in read.items():
-        assert [row for row in rows if row[2]] == tiers[name]
+        assert [row for row in rows if row[2]] == [interval[:3] for interval in tiers[name]]
         # Praat wants intervals that are not empty and leave nothing out.
         assert rows[0][0] == 0 and rows[-1][1] == duration
         assert all(a[1] == b[0] for a, b in pairwise(rows))
@@ -164,13 +164,13 @@ def test_times_by_hand():
     utterance = aligned("ab c", [1, 4, 7])
     # Frame t is centred on feature frame 4 t, whose middle is at 40 t + 5 ms.
     assert utterance.tokens == (
-        (pytest.approx(0.025), pytest.approx(0.145), "a"),  # until the next of the word
-        (pytest.approx(0.145), pytest.approx(0.185), "b"),  # the last: a frame
-        (pytest.approx(0.265), pytest.approx(0.305), "c"),
+        (pytest.approx(0.025), pytest.approx(0.145), "a", None),  # until the next of the word
+        (pytest.approx(0.145), pytest.approx(0.185), "b", None),  # the last: a frame
+        (pytest.approx(0.265), pytest.approx(0.305), "c", None),
     )
     assert utterance.words == (
-        (pytest.approx(0.025), pytest.approx(0.185), "ab"),
-        (pytest.approx(0.265), pytest.approx(0.305), "c"),
+        (pytest.approx(0.025), pytest.approx(0.185), "ab", None),
+        (pytest.approx(0.265), pytest.approx(0.305), "c", None),
     )
     assert utterance.duration == pytest.approx(0.4)
 
@@ -203,7 +203,7 @@ def test_any_alignment_makes_a_textgrid_and_words_hold_their_tokens(data):
     assert [label for *_, label in read["tokens"] if label] == list("".join(words))
     assert sum(1 for *_, label in read["tokens"] if label) == number
     rest = list(utterance.tokens)
-    for start, end, word in utterance.words:
+    for start, end, word, _ in utterance.words:
         own, rest = rest[: len(word)], rest[len(word) :]
         assert (own[0].start, own[-1].end) == (start, end)
         assert all(a.end == b.start for a, b in pairwise(own))  # no gap within a word
@@ -263,8 +263,9 @@ def test_the_files_of_a_set(tmp_path):
 
 
 def test_words_have_their_confidence(tmp_path):
-    words = (Interval(0.0, 0.1, "a"), Interval(0.2, 0.3, "b"))
-    utterance = AlignedUtterance("u", words, words, 0.4, confidences=(0.25, 1.0))
+    tokens = (Interval(0.0, 0.1, "a"), Interval(0.2, 0.3, "b"))
+    words = (Interval(0.0, 0.1, "a", 0.25), Interval(0.2, 0.3, "b", 1.0))
+    utterance = AlignedUtterance("u", tokens, words, 0.4)
     write_alignments(tmp_path, [utterance])
     lines = (tmp_path / "words.ctm").read_text().splitlines()
     assert lines == ["u 1 0.000 0.100 a 0.250", "u 1 0.200 0.100 b 1.000"]
@@ -277,7 +278,7 @@ def test_supervisions_are_on_the_clock_of_their_recording(tmp_path):
     whole = MonoCut("x", 0.0, 2.0, 0, supervisions=[supervision], recording=recording)
     (cut,) = whole.trim_to_supervisions()
     tokens = (Interval(0.2, 0.4, "a"), Interval(0.9, 1.015, "b"))
-    aligned = AlignedUtterance("u", tokens, (Interval(0.2, 1.015, "ab"),), 1.04, (0.75,))
+    aligned = AlignedUtterance("u", tokens, (Interval(0.2, 1.015, "ab", 0.75),), 1.04)
     path = tmp_path / "supervisions.jsonl.gz"
     write_supervisions(path, [cut, cut.with_id("left-out")], [aligned])
     (found,) = SupervisionSet.from_file(path)

@@ -293,6 +293,16 @@ def test_without_true_times_a_snippet_is_the_aligned_word(job, monkeypatch):
     shutil.rmtree(ctm.parent)
 
 
+def test_aligned_words_show_their_confidence(job):
+    ctm = EXP_DIR / "align_test/words.ctm"
+    write_ctm(ctm, [CtmEntry("u-1", 0.1, 0.05, "A", 0.25), CtmEntry("u-1", 0.2, 0.1, "B")])
+    run("local/report.py", str(EXP_DIR), "--utterances", "u-1")
+    shown = (job / EXP_DIR / "report/index.html").read_text(encoding="utf-8")
+    assert 'title="A, aligned, 0.100 to 0.150 s, confidence 0.25"' in shown
+    assert 'title="B, aligned, 0.200 to 0.300 s"' in shown
+    shutil.rmtree(ctm.parent)
+
+
 def test_worst_and_median_are_chosen_by_word_error_rate(job):
     utterances = read_scores(EXP_DIR / "decode_test_greedy").utterances
     assert [(u.id, u.words.total) for u in utterances] == [
