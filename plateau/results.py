@@ -1,5 +1,6 @@
 """`results.json`: a list of records {"set", "method", "metric", "value"}, and its tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
@@ -26,10 +27,15 @@ ALIGNMENT = {  # plateau/alignment/measures.py
 
 
 def make_records(set_name: str, method: str, **metrics: float) -> list[Record]:
-    """The metrics of a set and method as records."""
+    """The metrics of a set and method as records.
+
+    Those that are infinite (the WER of words where the reference has none) have no record: JSON has
+    no such number.
+    """
     return [
         Record(set=set_name, method=method, metric=metric, value=value)
         for metric, value in metrics.items()
+        if math.isfinite(value)
     ]
 
 

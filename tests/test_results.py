@@ -1,6 +1,11 @@
 from plateau.results import format_tables, make_records
 
 
+def test_what_is_no_number_has_no_record():
+    records = make_records("test", "greedy", wer=float("inf"), cer=0.0)
+    assert [record["metric"] for record in records] == ["cer"]
+
+
 def test_table_has_a_line_per_set_and_method():
     records = [
         *make_records("test", "greedy", wer=12.5, cer=3.0, rtf_batch_16=0.01, rtf_batch_1=0.125),
