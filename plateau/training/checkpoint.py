@@ -44,7 +44,7 @@ def restore_model(model: nn.Module, state: dict[str, Any], path: Path) -> None:
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:  # a line of what it is about, and one for each difference
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
         raise UserError(
             f"{path}: not the model that these options and this code make: {lines[0]}"
             + (f" (and {len(lines) - 1} more)" if lines[1:] else "")
