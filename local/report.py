@@ -1,5 +1,6 @@
 """Stage 8: write report/index.html, which shows an experiment and lets one listen to it."""
 
+import math
 from importlib import import_module
 from pathlib import Path
 
@@ -45,18 +46,19 @@ def decoded(exp_dir: Path, corpus: Corpus, set_name: str, method: str) -> tuple[
     Raises:
         UserError: that is not decoded.
     """
-    rates = [
-        (corpus.test_sets().index(record["set"]), record["value"], record["set"], record["method"])
+    records = [
+        record
         for path in exp_dir.glob("decode_*/metrics.json")
         for record in read_json(path)
-        if record["metric"] == "wer"
-        and set_name in ("", record["set"])
-        and method in ("", record["method"])
+        if set_name in ("", record["set"]) and method in ("", record["method"])
     ]
-    if not rates:
+    if not records:
         wanted = " by ".join(filter(None, (set_name, method))) or "any set"
         raise UserError(f"{exp_dir}: there is no decoding of {wanted}; run ./run.sh --stage 6")
-    return min(rates)[2:]
+    wers = {(r["set"], r["method"]): r["value"] for r in records if r["metric"] == "wer"}
+    found = {(record["set"], record["method"]) for record in records}
+    order = corpus.test_sets()
+    return min(found, key=lambda pair: (order.index(pair[0]), wers.get(pair, math.inf), pair[1]))
 
 
 @torch.no_grad()

@@ -29,8 +29,8 @@ ALIGNMENT = {  # plateau/alignment/measures.py
 def make_records(set_name: str, method: str, **metrics: float) -> list[Record]:
     """The metrics of a set and method as records.
 
-    Those that are infinite (the WER of words where the reference has none) have no record: JSON has
-    no such number.
+    What is not finite (the WER of words where the reference has none) has no record: JSON has no
+    such number.
     """
     return [
         Record(set=set_name, method=method, metric=metric, value=value)

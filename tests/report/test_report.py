@@ -293,6 +293,18 @@ def test_without_true_times_a_snippet_is_the_aligned_word(job, monkeypatch):
     shutil.rmtree(ctm.parent)
 
 
+def test_a_method_without_a_word_error_rate_is_shown_all_the_same(job):
+    """As where the reference has no words, and the hypotheses have."""
+    for method in ("greedy", "lucky"):
+        metrics = EXP_DIR / f"decode_test_{method}" / "metrics.json"
+        before = metrics.read_text()
+        records = make_records("test", method, wer=float("inf"), rtf_batch_1=0.01)
+        write_json(metrics, records)
+        run("local/report.py", str(EXP_DIR), "--method", method)
+        metrics.write_text(before)
+    assert "decoded by lucky" in (job / EXP_DIR / "report/index.html").read_text(encoding="utf-8")
+
+
 def test_aligned_words_show_their_confidence(job):
     ctm = EXP_DIR / "align_test/words.ctm"
     write_ctm(ctm, [CtmEntry("u-1", 0.1, 0.05, "A", 0.25), CtmEntry("u-1", 0.2, 0.1, "B")])
