@@ -32,9 +32,9 @@ case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
 # Frames of 20 ms for all encoders.
 encoder_options() {
   case $1 in
-    conformer) echo "encoder.conformer.subsampling=2" ;;
+    conformer) echo "encoder.kind=conformer encoder.conformer.subsampling=2" ;;
     local)
-      echo "encoder.conformer.subsampling=2"
+      echo "encoder.kind=conformer encoder.conformer.subsampling=2"
       echo "encoder.conformer.attention_context=1 encoder.conformer.conv_kernel=3"
       ;;
     blstm)
