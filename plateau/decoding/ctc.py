@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from plateau.graphs.labels import BLANK
+
 if TYPE_CHECKING:
     import k2
-
-BLANK = 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What all of a transducer's losses, alignments and searches agree on. Needs no k2."""
+"""What losses, alignments and searches agree on. Needs no k2."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-# Which alignments stand for a transcript; `plateau.graphs.transducer` says what each is.
+# Of transducers: which alignments stand for a transcript; see `plateau.graphs.transducer`.
 Topology = Literal["rnnt", "rna", "constrained"]
 BLANK = 0
 

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from plateau.graphs.ctc import ctc_graphs
 from plateau.graphs.dense import emission_scores, mixed_loss
+from plateau.graphs.labels import BLANK
 from plateau.graphs.topology import Segment, Words, chain, fsa_vec, segments_of
-
-BLANK = 0
 
 
 def graph_loss(
