@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written beside their place and renamed into it."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -47,3 +48,26 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a UTF-8 JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+NAME_BYTES = (
+    200  # of a file name; file systems allow 255, and suffixes and temporary names add some
+)
+
+
+def file_name(id: str, suffix: str = "") -> str:
+    """The file name that stands for an id: the id itself wherever that is possible.
+
+    Percent signs, slashes, control characters and a leading dot are written ``%XX``, as in
+    addresses. A name longer than `NAME_BYTES` is cut, and ends with a checksum of the whole id, so
+    that no two ids share a file.
+    """
+    unsafe = {c for c in id if c in "/%" or ord(c) < 32 or ord(c) == 127}
+    name = "".join(f"%{ord(c):02X}" if c in unsafe else c for c in id)
+    if name.startswith("."):
+        name = f"%2E{name[1:]}"
+    encoded = name.encode("utf-8")
+    if len(encoded) > NAME_BYTES:
+        checksum = hashlib.sha256(id.encode("utf-8")).hexdigest()[:12]
+        name = f"{encoded[: NAME_BYTES - 13].decode('utf-8', errors='ignore')}-{checksum}"
+    return name + suffix

@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from plateau.io import read_json, replacing, write_json, write_text
+from plateau.io import NAME_BYTES, file_name, read_json, replacing, write_json, write_text
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path):
@@ -26,3 +28,22 @@ def test_json_is_read_back(tmp_path: Path):
     write_json(tmp_path / "results.json", value)
     assert read_json(tmp_path / "results.json") == value
     assert "mwána" in (tmp_path / "results.json").read_text(encoding="utf-8")
+
+
+def test_an_id_is_its_file_name_where_that_is_possible():
+    assert file_name("spk-1 ö(a)", ".TextGrid") == "spk-1 ö(a).TextGrid"
+    assert file_name("/etc/x") == "%2Fetc%2Fx" != file_name("%2Fetc%2Fx")
+    assert file_name("..") == "%2E."
+    assert file_name("a\nb\0") == "a%0Ab%00"
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_different_ids_have_different_file_names(one: str, other: str):
+    assert (file_name(one) == file_name(other)) == (one == other)
+
+
+@given(st.text(alphabet="xö/漢", min_size=150, max_size=400))
+def test_long_ids_are_cut_to_names_that_file_systems_take(id: str):
+    name = file_name(id)
+    assert 0 < len(name.encode()) <= NAME_BYTES
+    assert name != file_name(id + "x")
