@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from plateau.config import UserError
 from plateau.decoding.run import CommonDecodingOptions
 from plateau.models.encoder import EncoderOptions
 from plateau.models.prior import PriorOptions
+from plateau.ranges import COUNT, SHARE, above, at_least, check_options
 from plateau.training.experiment import ExperimentOptions
 
 
@@ -47,13 +47,15 @@ class LossOptions:
     warm_up_steps: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.viterbi <= 1:
-            raise UserError(f"loss.viterbi is {self.viterbi}; it must lie in 0 … 1")
-        if not self.acoustic_scale > 0:
-            raise UserError(f"loss.acoustic_scale is {self.acoustic_scale}; it must be above 0")
-        for name in ("delay_penalty", "after_steps", "warm_up_steps"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"loss.{name} is {getattr(self, name)}; it must be 0 or more")
+        check_options(
+            self,
+            "loss",
+            viterbi=SHARE,
+            acoustic_scale=above(0, 1000),
+            delay_penalty=at_least(0, 1000),
+            after_steps=COUNT,
+            warm_up_steps=COUNT,
+        )
 
     def at(self, step: int) -> "LossOptions":
         """The loss at a step of training, from 0: these options as far as they count by then."""
@@ -100,6 +102,14 @@ class DecodingOptions(CommonDecodingOptions):
     lm_scale: float = 0.3
     search_beam: float = 20.0
     prior_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.check(
+            beam=at_least(1, 10**6),
+            lm_scale=at_least(0, 1000),
+            search_beam=above(0, 10**6),
+            prior_scale=at_least(0, 100),
+        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from plateau.graphs.topology import (
     read_fsa,
     segments_of,
 )
+from plateau.ranges import FINITE, SIZE, at_least, below, check_options
 
 ModelName = Literal[
     "bias", "mem", "mem+bias", "linear", "ffnn", "blstm", "model_free", "gen_model_free"
@@ -109,6 +110,27 @@ class Options:
     prior_scale_end: float | None = None
     prior_momentum: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            "--",
+            frames=at_least(1, MOST_LOGITS),
+            classes=at_least(1, MOST_LOGITS),
+            rnd_scale=at_least(0),
+            blank_bias_init=FINITE,
+            hidden_dim=SIZE,
+            num_layers=at_least(1, 1000),
+            lr=at_least(0),
+            steps=at_least(1, 10**9),
+            gradient_noise=at_least(0),
+            weight_noise=at_least(0),
+            logits_time_dropout=below(1),
+            focal_factor=at_least(0, 100),
+            prior_scale=at_least(-1000, 1000),
+            prior_scale_end=at_least(-1000, 1000),
+            prior_momentum=below(1),
+        )
+
     @cached_property
     def words(self) -> Words:
         """The target's labels, word by word; not with ``fsa``."""
@@ -189,18 +211,6 @@ class Options:
             UserError: names the option and says what is wrong.
         """
         self._check_names()
-        for name in ("steps", "hidden_dim", "num_layers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{_flag(name)} must be at least 1, not {getattr(self, name)}")
-        for name in ("frames", "classes"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"{_flag(name)} must be at least 1, not {getattr(self, name)}")
-        for name in ("logits_time_dropout", "prior_momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{_flag(name)} must be in [0, 1), not {getattr(self, name)}")
-        for name in ("rnd_scale", "lr", "gradient_noise", "weight_noise", "focal_factor"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{_flag(name)} must be 0 or more, not {getattr(self, name)}")
         if len(self.seed_list) * self.num_frames * self.num_labels > MOST_LOGITS:
             raise UserError(
                 f"{len(self.seed_list)} seeds of {self.num_frames} frames of {self.num_labels} "
@@ -259,7 +269,3 @@ class Options:
             )
         if self.model.endswith("model_free") and self.blank != 1:
             raise UserError(f"--model {self.model} is for --classes 1 (a label and blank)")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from plateau.config import UserError
 from plateau.decoding.run import CommonDecodingOptions
 from plateau.graphs.labels import Topology
 from plateau.models.encoder import EncoderOptions
 from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions
+from plateau.ranges import COUNT, PROBABILITY, SHARE, SIZE, above, at_least, check_options
 from plateau.training.experiment import ExperimentOptions
 
 
@@ -59,6 +61,38 @@ class LossOptions:
     ctc_layers: tuple[int, ...] = ()
     ctc_scales: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            "loss",
+            focal_factor=at_least(0, 100),
+            label_smoothing=PROBABILITY,
+            chunk=COUNT,
+            prune_range=at_least(2, 10**6),
+            simple_scale=at_least(0, 1000),
+            lm_scale=SHARE,
+            am_scale=SHARE,
+            after_steps=COUNT,
+            warm_up_steps=COUNT,
+            delay_penalty=at_least(0, 1000),
+            ctc_layers=SIZE,
+            ctc_scales=at_least(0, 1000),
+        )
+        if len(self.ctc_layers) != len(self.ctc_scales):
+            raise UserError(
+                f"loss.ctc_layers has {len(self.ctc_layers)} layers and loss.ctc_scales "
+                f"{len(self.ctc_scales)} scales; give a scale for each layer"
+            )
+        if self.lm_scale + self.am_scale > 1:
+            raise UserError(
+                f"loss.lm_scale is {self.lm_scale} and loss.am_scale {self.am_scale}; "
+                "together they must be at most 1"
+            )
+        if self.kind == "viterbi" and self.aligner == "ctc" and not self.ctc_layers:
+            raise UserError(
+                "loss.aligner is ctc, which aligns by an auxiliary CTC layer; set loss.ctc_layers"
+            )
+
 
 @dataclass(frozen=True)
 class DecodingOptions(CommonDecodingOptions):
@@ -89,6 +123,14 @@ class DecodingOptions(CommonDecodingOptions):
     arpa: str = ""
     lm_scale: float = 0.3
     blank_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.check(
+            beam=at_least(1, 10**6),
+            search_beam=above(0, 10**6),
+            lm_scale=at_least(0, 1000),
+            blank_penalty=at_least(-1000, 1000),
+        )
 
 
 @dataclass(frozen=True)

@@ -222,19 +222,6 @@ def build(options: Options) -> Recipe:
         UserError: options that do not fit together.
     """
     loss = options.loss
-    if len(loss.ctc_layers) != len(loss.ctc_scales):
-        raise UserError(
-            f"loss.ctc_layers has {len(loss.ctc_layers)} layers and loss.ctc_scales "
-            f"{len(loss.ctc_scales)} scales; give a scale for each layer"
-        )
-    if loss.prune_range < 2:
-        raise UserError(f"loss.prune_range is {loss.prune_range}; it must be at least 2")
-    if loss.delay_penalty < 0:
-        raise UserError(f"loss.delay_penalty is {loss.delay_penalty}; it must not be negative")
-    if loss.lm_scale < 0 or loss.am_scale < 0 or loss.lm_scale + loss.am_scale > 1:
-        raise UserError("loss.lm_scale and loss.am_scale must be 0 or more, and at most 1 together")
-    if loss.kind == "viterbi" and loss.aligner == "ctc" and not loss.ctc_layers:
-        raise UserError("loss.aligner=ctc aligns by an auxiliary CTC layer: set loss.ctc_layers")
     model, tokenizer = build_model(options), read_lang(lang_dir(options))
     return Recipe(
         model,

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from plateau.config import UserError, cli, load
 from plateau.data.kaldi import write_data_dir
+from plateau.ranges import COUNT, above, check_options
 
 TEXTS_PER_BATCH = 24  # a little more than a batch needs
 
@@ -35,8 +36,14 @@ class EspeakOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.hours, self.dev_minutes, self.test_minutes) <= 0:
-            raise UserError("corpus: hours, dev_minutes and test_minutes must be above 0")
+        check_options(
+            self,
+            "corpus",
+            hours=above(0, 10_000),
+            dev_minutes=above(0, 10_000),
+            test_minutes=above(0, 10_000),
+            seed=COUNT,
+        )
 
     def sets(self) -> list[SetOptions]:
         """The four sets."""

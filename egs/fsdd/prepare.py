@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from plateau.config import UserError, cli, load
 from plateau.data.kaldi import Interval, Utterance, write_data_dir
+from plateau.ranges import COUNT, at_least, check_options
 
 SAMPLE_RATE = 8000
 WORDS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
@@ -35,8 +36,7 @@ class FsddOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise UserError(f"corpus: repeats is {self.repeats}, it must be at least 1")
+        check_options(self, "corpus", repeats=at_least(1, 1000), seed=COUNT)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from plateau.data.loading import Batch, load_batch
 from plateau.data.tokens import Tokenizer
 from plateau.decoding.evaluate import Decoded, Hypothesis, evaluate
 from plateau.io import write_json
+from plateau.ranges import COUNT, Range, at_least, check_options
 from plateau.results import RTF, make_records
 from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of
 
@@ -39,14 +40,19 @@ class CommonDecodingOptions:
     nbest: int = 0
 
     def __post_init__(self) -> None:
-        sizes = self.batch_sizes
-        if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
-            raise UserError(
-                f"decoding.batch_sizes is {list(sizes)}; give one or more numbers from 1 on, "
-                "each once"
-            )
-        if self.nbest < 0:
-            raise UserError(f"decoding.nbest is {self.nbest}; it must be at least 0")
+        self.check()
+
+    def check(self, **ranges: Range) -> None:
+        """See that all fields have values that make sense; ``ranges`` are those of a recipe's own.
+
+        Raises:
+            UserError: names field, value and range.
+        """
+        check_options(self, "decoding", batch_sizes=at_least(1, 10**6), nbest=COUNT, **ranges)
+        for name in ("batch_sizes", "methods"):
+            values = getattr(self, name, (1,))
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"decoding.{name} is {list(values)}; give one or more, each once")
 
 
 def single(search: Callable[[Tensor, Tensor], Sequence[Hypothesis]]) -> Search:

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from plateau.config import UserError
 from plateau.models.subsampling import ConvSubsampling, Lengths
+from plateau.ranges import PROBABILITY, SIZE, at_least, check_options
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,16 @@ class BlstmOptions:
     dropout: float = 0.1  # probability, on the input of each layer
     subsampling: Literal[2, 4, 6] = 4  # input frames for each frame of the encoder
     subsampling_channels: int = 32  # of the subsampling's convolutions
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            "encoder.blstm",
+            dim=SIZE,
+            num_layers=at_least(1, 1000),
+            dropout=PROBABILITY,
+            subsampling_channels=SIZE,
+        )
 
 
 class Blstm(nn.Module):

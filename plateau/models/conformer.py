@@ -12,6 +12,7 @@ from torch import nn
 from plateau.config import UserError
 from plateau.models.dropout import Dropout
 from plateau.models.subsampling import ConvSubsampling, Lengths, padding_mask
+from plateau.ranges import COUNT, PROBABILITY, SIZE, at_least, check_options
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,27 @@ class ConformerOptions:
     dropout: float = 0.1  # probability, on every module's output, hidden units, attention weights
     subsampling: Literal[2, 4, 6] = 4  # input frames for each frame of the encoder
     subsampling_channels: int = 32  # of the subsampling's convolutions
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            "encoder.conformer",
+            dim=SIZE,
+            num_layers=at_least(1, 1000),
+            num_heads=SIZE,
+            feedforward_dim=SIZE,
+            attention_context=COUNT,
+            conv_kernel=at_least(1, 9999),
+            dropout=PROBABILITY,
+            subsampling_channels=SIZE,
+        )
+        if self.dim % self.num_heads or self.dim % 2:
+            raise UserError(
+                f"encoder.conformer.dim is {self.dim}; it must be even and a multiple of "
+                f"num_heads, {self.num_heads}"
+            )
+        if self.conv_kernel % 2 == 0:
+            raise UserError(f"encoder.conformer.conv_kernel is {self.conv_kernel}; it must be odd")
 
 
 def relative_positions(num_frames: int, like: torch.Tensor) -> torch.Tensor:
@@ -185,24 +207,10 @@ class Conformer(nn.Module):
     Args:
         num_features: F, the input dimension.
         options: size and regularisation.
-
-    Raises:
-        UserError: sizes that do not fit together.
     """
 
     def __init__(self, num_features: int, options: ConformerOptions) -> None:
         super().__init__()
-        if options.dim % options.num_heads or options.dim % 2:
-            raise UserError(
-                f"conformer: dim {options.dim} must be even and a multiple of "
-                f"num_heads {options.num_heads}"
-            )
-        if options.conv_kernel % 2 == 0:
-            raise UserError(f"conformer: conv_kernel {options.conv_kernel} must be odd")
-        if options.attention_context < 0:
-            raise UserError(
-                f"conformer: attention_context {options.attention_context} must be 0 or more"
-            )
         self.output_dim = options.dim
         self.subsampling_factor = options.subsampling
         self.subsampling = ConvSubsampling(

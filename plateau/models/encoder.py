@@ -5,6 +5,7 @@ from typing import Literal
 
 from plateau.models.blstm import Blstm, BlstmOptions
 from plateau.models.conformer import Conformer, ConformerOptions
+from plateau.ranges import check_options
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,9 @@ class EncoderOptions:
     kind: Literal["conformer", "blstm"] = "conformer"
     conformer: ConformerOptions = ConformerOptions()
     blstm: BlstmOptions = BlstmOptions()
+
+    def __post_init__(self) -> None:
+        check_options(self, "encoder")
 
 
 def build_encoder(num_features: int, options: EncoderOptions) -> Conformer | Blstm:

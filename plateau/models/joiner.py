@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plateau.models.ctc import INITIAL_BLANK, start_with_blank
+from plateau.ranges import SIZE, check_options
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class JoinerOptions:
 
     kind: Literal["additive", "separate_blank"] = "additive"
     dim: int = 256
+
+    def __post_init__(self) -> None:
+        check_options(self, "joiner", dim=SIZE)
 
 
 class Joiner(nn.Module):

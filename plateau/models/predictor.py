@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plateau.models.dropout import Dropout
+from plateau.ranges import PROBABILITY, SIZE, check_options
 
 State = tuple[Tensor, ...]
 
@@ -27,6 +28,16 @@ class PredictorOptions:
     dropout: float = 0.1  # probability, on the embeddings
     token_dropout: float = 0.0  # probability that blank stands in a label's place while training
     zoneout: float = 0.0  # probability that an LSTM's cell keeps its state (Krueger et al. 2017)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            "predictor",
+            dim=SIZE,
+            dropout=PROBABILITY,
+            token_dropout=PROBABILITY,
+            zoneout=PROBABILITY,
+        )
 
 
 class StatelessPredictor(nn.Module):

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from plateau.config import UserError
+from plateau.ranges import Range, at_least, below, check_options
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,8 @@ class PriorOptions:
     decay: float = 0.99
 
     def __post_init__(self) -> None:
-        if not self.scale >= 0:
-            raise UserError(f"loss.prior.scale is {self.scale}; it must be 0 or more")
-        if not 0 < self.floor < 1:
-            raise UserError(f"loss.prior.floor is {self.floor}; it must lie between 0 and 1")
-        if not 0 <= self.decay < 1:
-            raise UserError(f"loss.prior.decay is {self.decay}; it must be in 0 … 1, and not 1")
+        floor = Range(0, 1, above_low=True, below_high=True)
+        check_options(self, "loss.prior", scale=at_least(0, 100), floor=floor, decay=below(1))
 
 
 class LabelPrior(nn.Module):

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from plateau.ranges import COUNT, above, check_options
+
 
 @dataclass(frozen=True)
 class ScheduleOptions:
@@ -19,6 +21,9 @@ class ScheduleOptions:
     kind: Literal["cosine", "noam"] = "cosine"
     peak: float = 2e-3
     warmup_steps: int = 200
+
+    def __post_init__(self) -> None:
+        check_options(self, "training.schedule", peak=above(0, 100), warmup_steps=COUNT)
 
 
 def learning_rate(options: ScheduleOptions, step: int, progress: float) -> float:

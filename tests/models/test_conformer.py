@@ -137,7 +137,10 @@ def test_inner_layers_are_the_outputs_of_fewer_blocks():
         ({"dim": 10, "num_heads": 4}, "num_heads"),
         ({"dim": 9, "num_heads": 3}, "even"),
         ({"conv_kernel": 4}, "odd"),
-        ({"attention_context": -1}, "0 or more"),
+        (
+            {"attention_context": -1},
+            "attention_context is -1; it must be a whole number, at least 0",
+        ),
     ],
 )
 def test_sizes_that_do_not_fit(wrong, message):

@@ -147,7 +147,7 @@ def test_processes_share_one_prior(estimator, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scale": -0.1}, "loss.prior.scale is -0.1; it must be 0 or more"),
+        ({"scale": -0.1}, "loss.prior.scale is -0.1; it must be at least 0"),
         ({"floor": 0.0}, "loss.prior.floor is 0.0"),
         ({"decay": 1.0}, "loss.prior.decay is 1.0"),
     ],

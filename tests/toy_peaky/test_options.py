@@ -100,8 +100,8 @@ SAYS = [
     (dict(target="0 0 1", frames=3), "--frames", "3 frames; the shortest has 4"),
     (dict(target=" ".join(["0 1"] * 200)), "--frames", "100 frames; the shortest has 400"),
     (dict(target="99999999999"), "--classes", "too many"),
-    (dict(classes=10**12), "--classes", "too many"),
-    (dict(frames=10**12), "--frames", "too many"),
+    (dict(classes=10**12), "--classes", "at most 100000000"),
+    (dict(frames=10**12), "--frames", "at most 100000000"),
     (dict(seeds="0:4294967296"), "--seeds", "too many"),
     (dict(seeds="0:4294967297"), "--seeds", "0:200"),
     (dict(seeds="a"), "--seeds 'a'", "0:200"),
@@ -125,15 +125,27 @@ SAYS = [
         "--prior-momentum",
     ),
     *(
-        (dict([(name, 0)]), f"--{name.replace('_', '-')}", "at least 1, not 0")
+        (
+            dict([(name, 0)]),
+            f"--{name.replace('_', '-')}",
+            " is 0; it must be a whole number, at least 1",
+        )
         for name in ("steps", "frames", "classes", "hidden_dim", "num_layers")
     ),
     *(
-        (dict([(name, 1.0)]), f"--{name.replace('_', '-')}", "must be in [0, 1), not 1.0")
+        (
+            dict([(name, 1.0)]),
+            f"--{name.replace('_', '-')}",
+            " is 1.0; it must be at least 0 and below 1",
+        )
         for name in ("logits_time_dropout", "prior_momentum")
     ),
     *(
-        (dict([(name, value)]), f"--{name.replace('_', '-')}", f"0 or more, not {value}")
+        (
+            dict([(name, value)]),
+            f"--{name.replace('_', '-')}",
+            f" is {value}; it must be at least 0",
+        )
         for name in ("rnd_scale", "lr", "gradient_noise", "weight_noise", "focal_factor")
         for value in (-0.1, float("nan"))
     ),

@@ -447,8 +447,8 @@ def test_targets_may_be_weighted_fsas(tmp_path):
     ("options", "seed", "step"),
     [
         (dict(loss="gen_sum", lr=1e38, seeds="7:9"), 7, 1),
-        (dict(init="normal", rnd_scale=math.inf, seeds="3"), 3, 0),
-        (dict(blank_bias_init=math.nan, seeds="1:3"), 1, 0),
+        (dict(init="normal", rnd_scale=1e308, seeds="3"), 3, 0),
+        (dict(blank_bias_init=1e308, seeds="1:3"), 1, 0),
         (dict(gradient_noise=1e300, seeds="4"), 4, 1),
     ],
 )
