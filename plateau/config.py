@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,19 +14,41 @@ import docstring_parser
 import jsonargparse
 import yaml
 
+from plateau.errors import UserError as UserError
 from plateau.io import write_text
+from plateau.text import read_text
 
 T = TypeVar("T")
-
-
-class UserError(Exception):
-    """A mistake that the user can mend: one to three lines that say what, where and what to do."""
 
 
 class _Parser(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-        raise UserError(" ".join(lines[:3]))
+        raise UserError(_in_words(" ".join(lines[:3])))
+
+
+# What jsonargparse calls a type, and what people call it.
+_TYPES = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'str'>": "text",
+    "<class 'tuple'>": "a list, as in [1, 2]",
+    "<class 'dict'>": "a section with fields",
+}
+
+
+def _in_words(message: str) -> str:
+    """What jsonargparse says of a value, in the form of all other messages about options."""
+    if found := re.match(r'Parser key "(\S+)": Unable to load config \W(.*?)\W - ', message):
+        return f"{found[1]} is {found[2]}; it must be a section with fields"
+    found = re.match(r'Parser key "(\S+)": Expected an? (.+?)\. Got value: ?(.*)', message)
+    if not found:
+        return message
+    name, kind, value = found.groups()
+    if choices := re.fullmatch(r"typing\.Literal\[(.*)\]", kind):
+        kind = f"one of {choices[1]}".replace("'", "")
+    return f"{name} is {value or 'empty'}; it must be {_TYPES.get(kind, kind)}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -109,11 +132,57 @@ def resolve(cls: type[T], values: dict[str, Any], overrides: Sequence[str] = ())
         if "=" not in override:
             raise UserError(f"'{override}' is not of the form field.name=value")
     try:
-        parsed = parser.parse_object(values)
+        parsed = parser.parse_object(_sections(cls, values))
         parsed = parser.parse_args([f"--{o}" for o in overrides], namespace=parsed)
     except jsonargparse.ArgumentError as error:
         raise UserError(str(error)) from None
     return cls(**parser.instantiate(parsed).as_dict())
+
+
+def _sections(cls: type, values: Any, name: str = "") -> dict[str, Any]:
+    """The values, seen to be mappings wherever ``cls`` has options; empty sections left out."""
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{name or 'what is given'} is {values!r}; it must be a section with fields"
+        )
+    found = {}
+    for key, value in values.items():
+        kind = get_type_hints(cls).get(key)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            if value is None:  # all of its lines are comments
+                continue
+            if not dataclasses.is_dataclass(value):
+                value = _sections(kind, value, f"{name}.{key}".lstrip("."))
+        found[key] = value
+    return found
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML of plain data, in which no field is there twice: of two, one would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise UserError(f"line {key.start_mark.line + 1}: '{key.value}' is there twice")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a YAML file; none where it is empty."""
+    text = read_text(path)
+    try:
+        values = yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if values is not None and not isinstance(values, dict):
+        raise UserError(
+            f"{path}: {type(values).__name__} at the top; it must be sections with fields"
+        )
+    return values or {}
 
 
 def load(cls: type[T], path: Path, section: str | None = None, overrides: Sequence[str] = ()) -> T:
@@ -122,15 +191,11 @@ def load(cls: type[T], path: Path, section: str | None = None, overrides: Sequen
     Raises:
         UserError: no such file, not YAML, or fields that ``cls`` does not have.
     """
+    values = _read_yaml(path)
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if section is not None:
-        values = values.get(section) or {}
-    try:
+        if section is not None:
+            values = values.get(section)
+            values = {} if values is None else _sections(cls, values, section)
         return resolve(cls, values, overrides)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
-from plateau.config import UserError
+from plateau.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

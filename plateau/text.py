@@ -4,7 +4,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from plateau.config import UserError
+from plateau.errors import UserError
 
 BOM = b"\xef\xbb\xbf"
 # Names that tools take for something else than what is said: Kaldi, OpenFst and icefall for the

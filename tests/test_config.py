@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from plateau import config
 from plateau.config import UserError
@@ -60,6 +63,70 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path):
     path.write_text("inner: [")
     with pytest.raises(UserError, match=r"conf\.yaml: not YAML"):
         config.load(Outer, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("inner: 5", "inner is 5; it must be a section with fields"),
+        ("inner: [1]", r"inner is \[1\]; it must be a section with fields"),
+        ("corpus: 5", "corpus is 5; it must be a section with fields"),
+        ("- 1", "list at the top; it must be sections with fields"),
+        ("5", "int at the top; it must be sections with fields"),
+        ("seed: 1\nseed: 2", "line 2: 'seed' is there twice"),
+        ("inner:\n  size: 1\n  size: 2", "line 3: 'size' is there twice"),
+        ("inner: {size: x}", "inner.size is x; it must be a whole number"),
+        ("inner: {names: a}", r"inner.names is a; it must be a list, as in \[1, 2\]"),
+        ("seed: !!python/object/apply:os.mkdir ['evil']", "not YAML: could not determine"),
+        ("seed: !!python/name:os.system ''", "not YAML: could not determine"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(tmp_path, monkeypatch, text, said):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "conf.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"conf\.yaml: {said}"):
+        config.load(Outer, path)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_configuration_is_text_in_a_file(tmp_path):
+    path = tmp_path / "conf.yaml"
+    path.write_bytes("seed: 1".encode("utf-16"))
+    with pytest.raises(UserError, match="UTF-16"):
+        config.load(Outer, path)
+    with pytest.raises(UserError, match="Is a directory"):
+        config.load(Outer, tmp_path)
+    path.write_text("inner: # all is commented out\n# size: 2\n")
+    assert config.load(Outer, path) == Outer()
+    path.write_text("inner: 5")
+    with pytest.raises(UserError, match="inner is 5"):
+        config.load(Inner, path, section="inner")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["inner", "size", "seed", "corpus", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(VALUES | st.dictionaries(st.sampled_from(["inner", "seed", "corpus"]), VALUES))
+def test_any_configuration_gives_options_or_a_user_error(tmp_path_factory, values):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(yaml.safe_dump(values))
+    try:
+        options = config.load(Outer, path)
+    except UserError as error:
+        assert str(path) in str(error)
+    else:
+        assert isinstance(options, Outer)
 
 
 def test_a_user_error_is_a_line_and_a_status(tmp_path: Path):
