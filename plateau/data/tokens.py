@@ -232,7 +232,12 @@ def read_lang(lang_dir: Path) -> Tokenizer:
 
 def _read_tokens(path: Path) -> list[str]:
     """All tokens in the order of their ids."""
-    names = [line.split()[0] for line in read_lines(path)]
+    rows = [line.split() for line in read_lines(path)]
+    if [row[1:] for row in rows] != [[str(i)] for i in range(len(rows))]:
+        raise UserError(
+            f"{path}: not lines '<token> <id>' with ids 0, 1, …; run ./run.sh --stage 3"
+        )
+    names = [row[0] for row in rows]
     # icefall's prepare_lang.py calls blank <eps>, and adds #0, #1, … at the end.
     return [BLANK, *(name for name in names[1:] if not (name[0] == "#" and is_reserved(name)))]
 

@@ -222,7 +222,7 @@ def test_mistakes_are_named(job, align, tmp_path):
     cases = [
         ((EXP_DIR, audio), {}, "either --text or --text-file"),
         ((EXP_DIR, audio), {"text": "a", "text_file": audio}, "either --text or --text-file"),
-        ((EXP_DIR, audio), {"text_file": tmp_path / "none"}, "none: cannot be read"),
+        ((EXP_DIR, audio), {"text_file": tmp_path / "none"}, "none: no such file"),
         ((EXP_DIR, tmp_path / "none"), {}, "none: no such data directory or audio file"),
         ((EXP_DIR, Path("data/toy/dev")), {"text": "a"}, "has its own text"),
         ((EXP_DIR, audio), {"text": "a", "channel": -1}, "channels count from 0"),
