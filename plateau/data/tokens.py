@@ -120,16 +120,17 @@ class LexiconTokenizer:
 
     def __init__(self, tokens: list[str], lexicon: dict[str, list[str]], *, phones: bool):
         self.tokens = tokens
+        self.lexicon = lexicon
         ids = {token: i for i, token in enumerate(tokens)}
         self._unknown = ids[UNKNOWN]
-        self._lexicon = {word: [ids[t] for t in prons] for word, prons in lexicon.items()}
+        self._ids = {word: [ids[t] for t in prons] for word, prons in lexicon.items()}
         self._phones = phones
         self._unsaid = {ids[SILENCE]} if SILENCE in ids and SILENCE not in lexicon else set()
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript; a word that is not in the lexicon becomes `<unk>`."""
         words = normalise(text).split()
-        return [i for word in words for i in self._lexicon.get(word, [self._unknown])]
+        return [i for word in words for i in self._ids.get(word, [self._unknown])]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The tokens, separated by spaces, without those of silence."""
