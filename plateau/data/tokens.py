@@ -217,27 +217,35 @@ def _check_words(said: Counter[str], lang_dir: Path, kind: str) -> None:
 
 
 def read_lang(lang_dir: Path) -> Tokenizer:
-    """The tokenizer of a token folder, also of one that icefall's scripts have added to."""
+    """The tokenizer of a token folder, also of one that icefall's scripts have added to.
+
+    Raises:
+        UserError: it is not there, or its files do not belong together.
+    """
     lang_dir = Path(lang_dir)
-    if (lang_dir / "bpe.model").exists():
-        return SentencePieceTokenizer(lang_dir / "bpe.model")
-    if (lang_dir / "lexicon.txt").exists():
-        lexicon: dict[str, list[str]] = {}
-        for line in read_lines(lang_dir / "lexicon.txt"):
-            word, *spelling = line.split()
-            lexicon.setdefault(word, spelling)
-        phones = lang_dir.name == "lang_phone"
-        return LexiconTokenizer(_read_tokens(lang_dir / "tokens.txt"), lexicon, phones=phones)
-    raise UserError(f"{lang_dir}: neither bpe.model nor lexicon.txt; run ./run.sh --stage 3")
+    try:
+        if (lang_dir / "bpe.model").exists():
+            return SentencePieceTokenizer(lang_dir / "bpe.model")
+        if (lang_dir / "lexicon.txt").exists():
+            tokens = _read_tokens(lang_dir / "tokens.txt")
+            lexicon: dict[str, list[str]] = {}
+            for line in read_lines(lang_dir / "lexicon.txt"):
+                word, *spelling = line.split()
+                lexicon.setdefault(word, spelling)
+            return LexiconTokenizer(tokens, lexicon, phones=lang_dir.name == "lang_phone")
+        reason = "has neither bpe.model nor lexicon.txt"
+    except (RuntimeError, OSError) as error:  # sentencepiece's
+        reason = f"bpe.model cannot be read: {error}"
+    except (ValueError, KeyError) as error:
+        reason = f"lexicon.txt and tokens.txt do not fit: {error}"
+    raise UserError(f"{lang_dir}: {reason}\nremove the folder, and give the run.sh command again")
 
 
 def _read_tokens(path: Path) -> list[str]:
     """All tokens in the order of their ids."""
     rows = [line.split() for line in read_lines(path)]
     if [row[1:] for row in rows] != [[str(i)] for i in range(len(rows))]:
-        raise UserError(
-            f"{path}: not lines '<token> <id>' with ids 0, 1, …; run ./run.sh --stage 3"
-        )
+        raise ValueError("ids are not 0, 1, …")
     names = [row[0] for row in rows]
     # icefall's prepare_lang.py calls blank <eps>, and adds #0, #1, … at the end.
     return [BLANK, *(name for name in names[1:] if not (name[0] == "#" and is_reserved(name)))]

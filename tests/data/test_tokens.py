@@ -336,3 +336,28 @@ def test_words_that_the_lexicon_lacks_are_said(tmp_path: Path, capsys):
         f"note: {tmp_path / 'lexicon'} lacks 1 of the 2 words of the training text (40.00% of its "
         "length), e.g. hello, which is HELLO there; these words become <unk>\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "content", "message"),
+    [
+        ("char", "bpe.model", b"", "bpe.model cannot be read"),
+        ("char", "bpe.model", b"no model", "bpe.model cannot be read"),
+        ("word", "tokens.txt", b"<blk> 0\n<unk> 1\nb 2\n", "do not fit: 'a'"),
+        ("word", "tokens.txt", b"<blk> 0\n<unk> 2\na 1\n", "ids are not 0, 1"),
+        ("word", "tokens.txt", b"", "do not fit: '<unk>'"),
+        ("word", "lexicon.txt", b"a a\n\n", "do not fit"),
+        ("word", "lexicon.txt", None, "has neither bpe.model nor lexicon.txt"),
+        ("word", "tokens.txt", None, "tokens.txt: no such file"),
+    ],
+)
+def test_damaged_folders_are_named(tmp_path: Path, kind, file, content, message):
+    options = TokenOptions(kind)
+    folder = tmp_path / options.lang
+    make_lang(folder, ["a"], options)
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_lang(folder)
+    assert str(folder) in str(error.value)

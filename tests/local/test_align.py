@@ -166,7 +166,7 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
 def test_one_file_from_another_folder(job, tmp_path):
     """By the shell's command, with relative paths, a name with a space, and the text in a file."""
     soundfile.write(tmp_path / "my talk.flac", tones("abc ba"), RATE)
-    (tmp_path / "text").write_text("abc\nba\n")
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfabc\r\nba\r\n")  # of another editor
     command = [ROOT / "local/align.sh", job / EXP_DIR, "my talk.flac", "--text-file", "text"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -224,10 +224,13 @@ def test_long_recordings_in_little_memory(job, align, tmp_path, monkeypatch):
 def test_mistakes_are_named(job, align, tmp_path):
     audio = tmp_path / "x.wav"
     soundfile.write(audio, tones("abc"), RATE)
+    utf16 = tmp_path / "utf16"
+    utf16.write_text("abc", encoding="utf-16")
     cases = [
         ((EXP_DIR, audio), {}, "either --text or --text-file"),
         ((EXP_DIR, audio), {"text": "a", "text_file": audio}, "either --text or --text-file"),
         ((EXP_DIR, audio), {"text_file": tmp_path / "none"}, "none: no such file"),
+        ((EXP_DIR, audio), {"text_file": utf16}, "utf16: UTF-16, not UTF-8; convert it: iconv"),
         ((EXP_DIR, tmp_path / "none"), {}, "none: no such data directory or audio file"),
         ((EXP_DIR, Path("data/toy/dev")), {"text": "a"}, "has its own text"),
         ((EXP_DIR, audio), {"text": "a", "channel": -1}, "channels count from 0"),
