@@ -61,10 +61,11 @@ def read_lexicon(path: Path) -> dict[str, list[str]]:
         if not phones:
             raise UserError(f"{where}: '{entry.word}' has no phones; add them")
         if number := next((p for p in phones if _NUMBER.fullmatch(p)), None):
-            seen = "no columns of numbers" if not columns else f"numbers in {columns} column(s)"
+            alike = sum(other.numbers == entry.numbers for other in entries)
             raise UserError(
-                f"{where}: {number} stands where a phone should; the file has {seen}\n"
-                "probabilities must be on all lines (1 column, or 4 with those of silence); phones "
+                f"{where}: {number} stands where a phone should; {alike} of {len(entries)} lines "
+                f"have {entry.numbers} number(s) after the word\n"
+                "probabilities must be on all lines (1 number, or 4 with those of silence); phones "
                 "cannot be numbers, write such a phone otherwise"
             )
         probability = float(entry.fields[0]) if skip else 1.0

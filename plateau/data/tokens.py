@@ -258,7 +258,7 @@ def _train_sentencepiece(model: Path, texts: list[str], options: TokenOptions, w
     if size < needed:
         raise UserError(
             f"tokens.vocab_size is {size}, and the characters of the text, {BLANK}, {UNKNOWN} and "
-            f"{WORD_START} are {needed} tokens; set it to more than that, or take tokens.kind=char"
+            f"{WORD_START} are {needed} tokens; set it to that or more, or take tokens.kind=char"
         )
     lines = _lines(texts)
     while True:

@@ -65,8 +65,11 @@ def test_unknown_words_of_mfa_and_special_ones_of_kaldi(tmp_path):
     [
         ("A a\n\nNO\n", ":3: 'NO' has no phones; add them"),
         ("A 0.5 a\nNO 0.5\n", ":2: 'NO' has no phones; add them"),
-        ("A 0.5 a\nB b\n", ":1: 0.5 stands where a phone should; the file has no columns"),
-        ("A 0.5 a\nB 0.5 b 0.7\n", ":2: 0.7 stands .* the file has numbers in 1 column"),
+        (
+            "A 0.5 a\nB b\n",
+            r":1: 0.5 stands where a phone should; 1 of 2 lines have 1 number\(s\) after",
+        ),
+        ("A 0.5 a\nB 0.5 b 0.7\n", ":2: 0.7 stands where a phone should"),
         ("A 0.5 0.5 a\nB 0.5 0.5 b\n", ":1: 0.5 stands where a phone should"),
         ("A 1 1 1 a\n", ":1: 1 stands where a phone should"),
         ("A a\nB b 1 c\n", ":2: 1 stands where a phone should"),
