@@ -17,6 +17,7 @@ from plateau.data.features import make_cuts
 from plateau.data.kaldi import Utterance, is_pipe, read_data_dir
 from plateau.data.manifests import manifests_of
 from plateau.io import replacing
+from plateau.text import read_text
 
 SHORTEST = 0.025  # seconds: the window of a feature frame
 ROOT = Path(__file__).parents[1]
@@ -36,10 +37,7 @@ def read_audio_file(audio: Path, text: str | None, text_file: Path | None) -> Ut
     if (text is None) == (text_file is None):
         raise UserError(f"{audio}: say what is said there, with either --text or --text-file")
     if text_file is not None:
-        try:
-            text = text_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--text-file {text_file}: cannot be read: {error}") from None
+        text = read_text(text_file)
     name = re.sub(r"\s+", "_", audio.stem)
     return Utterance(name, name, text, str(audio))
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from plateau.config import UserError, cli
-from plateau.data.kaldi import parse, raw_lines
 from plateau.ngram import estimate
-from plateau.text import normalise
+from plateau.text import normalise, read_lines
 
 
 def read_sentences(path: Path) -> list[list[str]]:
@@ -14,15 +13,7 @@ def read_sentences(path: Path) -> list[list[str]]:
     Raises:
         UserError: the file cannot be read, or has no words.
     """
-    sentences = []
-    try:
-        for number, line in raw_lines(path):
-            try:
-                sentences.append(normalise(parse("text", number, line).value).split())
-            except ValueError as error:
-                raise UserError(f"{path}:{number}: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    sentences = [normalise(line).split()[1:] for line in read_lines(path)]
     sentences = [words for words in sentences if words]
     if not sentences:
         raise UserError(f"{path}: no words; a line is an utterance's id and its words")

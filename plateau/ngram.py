@@ -11,6 +11,8 @@ no unknown word: what was not seen has probability 0.
 """
 
 import math
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,9 +20,9 @@ from pathlib import Path
 
 from plateau.config import UserError
 from plateau.io import write_text
+from plateau.text import is_reserved, read_lines
 
 START, END = "<s>", "</s>"
-RESERVED = (START, END, "<eps>", "#0")  # names that ARPA files and kaldilm use themselves
 MAX_ORDER = 5
 # kenlm's too, where the counts of counts give none.
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
@@ -132,8 +134,10 @@ def _adjusted_counts(sentences: Iterable[Sequence[str]], order: int) -> list[Cou
     """
     occurrences: list[Counter[Ngram]] = [Counter() for _ in range(order)]
     for sentence in sentences:
-        if reserved := set(sentence) & set(RESERVED):
-            raise UserError(f"the word '{min(reserved)}' is reserved in ARPA files; take it out")
+        if reserved := next(filter(is_reserved, sentence), None):
+            raise UserError(
+                f"the word '{reserved}' is a name that tools use for something else; take it out"
+            )
         words = (START, *sentence, END)
         for n, counts in enumerate(occurrences, start=1):
             counts.update(words[i : i + n] for i in range(len(words) - n + 1))
@@ -161,3 +165,61 @@ def _discounts(counts: Counter[Ngram]) -> tuple[float, ...]:
     y = n[1] / (n[1] + 2 * n[2])
     found = tuple(k - (k + 1) * y * n[k + 1] / n[k] for k in (1, 2, 3))
     return found if min(found) > 0 else FALLBACK_DISCOUNTS
+
+
+def read_arpa(path: Path) -> tuple[list[str], set[str]]:
+    """Read a language model in ARPA format that another tool made.
+
+    Returns:
+        its lines from ``\\data\\`` on, without byte order mark and carriage returns, in Unicode NFC
+        as transcripts are; and its words, without those of reserved names.
+
+    Raises:
+        UserError: names the file, and the line where there is one, and what is wrong.
+    """
+    lines = [unicodedata.normalize("NFC", line.strip(" \t")) for line in read_lines(path)]
+    if "\\data\\" not in lines:
+        raise UserError(f"{path}: no line \\data\\; give a language model in ARPA format")
+    begin = lines.index("\\data\\")
+    if "\\end\\" not in lines[begin:]:
+        raise UserError(f"{path}: no line \\end\\, so the end is missing; make the file again")
+    end = lines.index("\\end\\", begin)
+    sizes: dict[int, int] = {}
+    counts: Counter[int] = Counter()
+    words: set[str] = set()
+    order = 0
+    for number, line in enumerate(lines[begin + 1 : end], start=begin + 2):
+        if not line:
+            continue
+        if size := re.fullmatch(r"ngram +(\d+) *= *(\d+)", line):
+            sizes[int(size[1])] = int(size[2])
+        elif section := re.fullmatch(r"\\(\d+)-grams:", line):
+            order = int(section[1])
+        else:
+            fields = line.replace("\t", " ").split(" ")
+            fields = [field for field in fields if field]
+            if not order or len(fields) - order not in (1, 2) or not _are_numbers(fields, order):
+                what = f"an n-gram of {order} words" if order else "of the form 'ngram N=COUNT'"
+                raise UserError(f"{path}:{number}: '{line}' is not {what}")
+            counts[order] += 1
+            if order == 1:
+                words.add(fields[1])
+                if is_reserved(fields[1]) and fields[1] not in (START, END, "<unk>"):
+                    raise UserError(f"{path}:{number}: '{fields[1]}' cannot be a word; take it out")
+    for n in sorted(sizes | counts):
+        if sizes.get(n, 0) != counts[n]:
+            raise UserError(
+                f"{path}: {counts[n]} {n}-grams, and its header says {sizes.get(n, 0)}; make the "
+                "file again, or correct the header"
+            )
+    if lacking := [word for word in (START, END) if word not in words]:
+        raise UserError(f"{path}: {lacking[0]} is not among the 1-grams; a sentence needs it")
+    return lines[begin : end + 1], {word for word in words if not is_reserved(word)}
+
+
+def _are_numbers(fields: list[str], order: int) -> bool:
+    """Whether all but the words of an n-gram's line are finite numbers."""
+    try:
+        return all(math.isfinite(float(field)) for field in [fields[0], *fields[1 + order :]])
+    except ValueError:
+        return False

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from plateau.errors import UserError
@@ -15,6 +16,9 @@ _DISAMBIGUATION = re.compile(r"#\d+")
 # Written for their effect on a page, not to be read out: zero-width space, word joiner, byte order
 # mark, soft hyphen, marks of direction. The joiners U+200C and U+200D are letters' in some scripts.
 _INVISIBLE = frozenset("\u200b\u2060\ufeff\u00ad\u200e\u200f\u202a\u202b\u202c\u202d\u202e")
+# sentencepiece writes the first for a space, and leaves out whole lines that have the second.
+WORD_START = "▁"
+_OF_SENTENCEPIECE = (WORD_START, "▅")
 
 
 def normalise(text: str) -> str:
@@ -34,18 +38,19 @@ def odd_characters(text: str) -> list[str]:
     """Characters that no line of text should have, each once, in order.
 
     These are control characters but the tab, spaces but the ordinary one, and invisible ones: tools
-    do not agree on whether a word ends there. Kaldi parts words by ASCII white space only.
+    do not agree on whether a word ends there. Kaldi parts words by ASCII white space only. And the
+    two that sentencepiece uses for itself.
     """
     return list(dict.fromkeys(c for c in text if _is_odd(c)))
 
 
 def without_odd_characters(text: str) -> str:
-    """The text with a space for each odd space and control character, and nothing invisible."""
+    """The text with a space for each odd character, and for the invisible ones nothing."""
     return "".join(c if not _is_odd(c) else "" if c in _INVISIBLE else " " for c in text)
 
 
 def _is_odd(c: str) -> bool:
-    if c in _INVISIBLE:
+    if c in _INVISIBLE or c in _OF_SENTENCEPIECE:
         return True
     return c not in " \t" and unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp")
 
@@ -55,12 +60,46 @@ def name_of(character: str) -> str:
     return f"U+{ord(character):04X} {unicodedata.name(character, 'control character')}"
 
 
+def missing_words(said: Mapping[str, int], known: Collection[str], whose: str, text: str) -> str:
+    """What to tell of a text's words that a lexicon or language model lacks; "" if it has them all.
+
+    Args:
+        said: words of the text, and how often each is there; all 1 where that is not known.
+        known: words of the other side.
+        whose: what to call the other side.
+        text: what to call the text.
+
+    Raises:
+        UserError: none of the words is known.
+    """
+    missing = sorted(said.keys() - set(known), key=lambda word: (-said[word], word))
+    if not missing:
+        return ""
+    written = {word.casefold(): word for word in sorted(known)}
+    pair = next(((written[w.casefold()], w) for w in missing if w.casefold() in written), None)
+    if len(missing) == len(said):
+        there, here = pair or (min(known, default="no word"), missing[0])
+        raise UserError(
+            f"{whose} has none of the {len(said)} words of {text}: {whose} has {there}, {text} "
+            f"{here}; write words the same in both"
+        )
+    total = sum(said.values())
+    share = f" ({sum(said[w] for w in missing) / total:.2%} of its length)"
+    example = f"{missing[0]}" if pair is None else f"{pair[1]}, which is {pair[0]} there"
+    return (
+        f"{whose} lacks {len(missing)} of the {len(said)} words of {text}"
+        f"{share if total > len(said) else ''}, e.g. {example}"
+    )
+
+
 def decode(content: bytes) -> str:
     """Text of a file: UTF-8, with or without a byte order mark.
 
     Raises:
         ValueError: what it is instead.
     """
+    if content.startswith(b"\x1f\x8b"):
+        raise ValueError("compressed by gzip; unpack it: gunzip < FILE > NEW")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError("UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW")
     try:
@@ -96,4 +135,7 @@ def read_lines(path: Path) -> list[str]:
 
     Not `str.splitlines`, which also parts lines at characters such as U+2028 or U+0085.
     """
-    return [line.removesuffix("\r") for line in read_text(path).removesuffix("\n").split("\n")]
+    text = read_text(path)
+    if not text:
+        return []
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]

@@ -1,8 +1,11 @@
+import gzip
 import itertools
 import math
 import random
+import re
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 from fractions import Fraction
 from functools import cache
@@ -12,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plateau.config import UserError
-from plateau.ngram import RESERVED, estimate
+from plateau.ngram import estimate, read_arpa
+from plateau.text import RESERVED
 
 CORPORA = st.lists(st.lists(st.sampled_from("abcd"), max_size=5), min_size=1, max_size=12)
 
@@ -29,7 +33,7 @@ def generated(count, seed=0):
     return sentences
 
 
-def read_arpa(path):
+def parse_arpa(path):
     """Log10 probability and back-off of each n-gram, and the sizes that the header says."""
     lines = iter(path.read_text(encoding="utf-8").splitlines())
     assert next(lines) == "\\data\\"
@@ -61,7 +65,7 @@ def test_every_history_has_probabilities_that_sum_to_one(tmp_path_factory, corpu
     path = tmp_path_factory.mktemp("arpa") / "lm.arpa"
     model = estimate(corpus, order)
     model.write_arpa(path)
-    ngrams, sizes = read_arpa(path)
+    ngrams, sizes = parse_arpa(path)
     assert sizes == model.sizes
     assert len(sizes) == min(order, 2 + max(map(len, corpus)))
     words = {word for sentence in corpus for word in sentence}
@@ -278,6 +282,74 @@ def test_user_errors():
             estimate([["a"]], order)
     with pytest.raises(UserError, match="no sentences"):
         estimate([], 2)
-    for word in RESERVED:
+    for word in (*RESERVED, "#0"):
         with pytest.raises(UserError, match=f"'{word}'"):
             estimate([["a", word]], 2)
+
+
+GOOD = """made by hand
+
+\\data\\
+ngram 1=4
+ngram 2=2
+
+\\1-grams:
+-99 <s>\t-0.3
+-0.5\t</s>
+-0.4\tcaf\u0065\u0301 -0.2
+-0.6 <unk>
+
+\\2-grams:
+-0.2\t<s> caf\u0065\u0301
+-0.3\tcaf\u0065\u0301 </s>
+
+\\end\\
+"""
+
+
+def test_arpa_files_of_other_tools_are_read(tmp_path):
+    expected = unicodedata.normalize("NFC", GOOD).splitlines()[2:]
+    for name, content in {
+        "lf": GOOD.encode(),
+        "crlf": GOOD.replace("\n", "\r\n").encode(),
+        "bom": b"\xef\xbb\xbf" + GOOD.encode(),
+        "more after the end": (GOOD + "bye\n").encode(),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert read_arpa(tmp_path / name) == (expected, {"caf\u00e9"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\\data\\", "\\DATA\\", r"no line \\data\\; give a language model in ARPA"),
+        ("\\end\\\n", "", r"no line \\end\\, so the end is missing"),
+        ("1=4", "1=5", "4 1-grams, and its header says 5; make the file again"),
+        ("2=2", "2=1", "2 2-grams, and its header says 1"),
+        ("\\2-grams:", "", r":14: '-0.2\t<s> café' is not an n-gram of 1 words"),
+        ("\\1-grams:", "", r":8: '-99 <s>\t-0.3' is not of the form 'ngram N=COUNT'"),
+        ("-0.5\t", "x\t", r":9: 'x\t</s>' is not an n-gram of 1 words"),
+        ("-0.5\t", "nan\t", ":9: 'nan\t</s>' is not"),
+        ("<unk>", "<eps>", ":11: '<eps>' cannot be a word"),
+        ("<unk>", "#0", ":11: '#0' cannot be a word"),
+        ("-0.5\t</s>", "-0.5\tb", "</s> is not among the 1-grams"),
+    ],
+)
+def test_mistakes_in_arpa_files_are_named(tmp_path, old, new, message):
+    path = tmp_path / "lm.arpa"
+    path.write_text(GOOD.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(f"{path}") + ".*" + message):
+        read_arpa(path)
+
+
+def test_files_that_are_no_text_are_named(tmp_path):
+    for content, message in [
+        (gzip.compress(GOOD.encode()), "compressed by gzip; unpack it: gunzip < FILE > NEW"),
+        (GOOD.encode("utf-16"), "UTF-16, not UTF-8"),
+        (GOOD.encode("latin-1", "replace").replace(b"?", b"\xe9"), "not UTF-8: line 10"),
+    ]:
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            read_arpa(tmp_path / "x")
+    with pytest.raises(UserError, match="none: no such file"):
+        read_arpa(tmp_path / "none")

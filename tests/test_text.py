@@ -1,4 +1,6 @@
+import gzip
 import re
+import subprocess
 import unicodedata
 
 import pytest
@@ -9,6 +11,7 @@ from plateau.config import UserError
 from plateau.text import (
     decode,
     is_reserved,
+    missing_words,
     name_of,
     normalise,
     odd_characters,
@@ -40,9 +43,9 @@ def test_reserved_names(name, reserved):
 
 
 def test_odd_characters_are_found_and_taken_out():
-    text = "a\u00a0b\u3000c\u200bd\ufeffe\x07f\tg h"
-    assert odd_characters(text) == ["\u00a0", "\u3000", "\u200b", "\ufeff", "\x07"]
-    assert without_odd_characters(text) == "a b cde f\tg h"
+    text = "a\u00a0b\u3000c\u200bd\ufeffe\x07f\tg h▁i▅j"
+    assert odd_characters(text) == ["\u00a0", "\u3000", "\u200b", "\ufeff", "\x07", "▁", "▅"]
+    assert without_odd_characters(text) == "a b cde f\tg h i j"
     assert name_of("\u00a0") == "U+00A0 NO-BREAK SPACE"
     assert name_of("\x07") == "U+0007 control character"
 
@@ -64,6 +67,7 @@ def test_text_is_read_with_or_without_a_byte_order_mark(tmp_path):
     assert read_lines(tmp_path / "x") == ["a\u2028b\x0bc"]
     (tmp_path / "x").write_bytes(b"")
     assert read_text(tmp_path / "x") == ""
+    assert read_lines(tmp_path / "x") == []
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,7 @@ def test_text_is_read_with_or_without_a_byte_order_mark(tmp_path):
     [
         ("words".encode("utf-16"), "x: UTF-16, not UTF-8"),
         (b"a\nb\xe4\n", "x: not UTF-8: line 2 has byte 0xe4"),
+        (gzip.compress(b"words"), "x: compressed by gzip; unpack it: gunzip < FILE > NEW"),
         (b"a\n\0\n", "x: not a text file: line 2 has a NUL"),
     ],
 )
@@ -82,6 +87,36 @@ def test_what_is_no_text_is_named(tmp_path, content, message):
         read_text(tmp_path / "y")
     with pytest.raises(UserError, match="Is a directory"):
         read_text(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["wörds\n".encode("utf-16"), gzip.compress("wörds\n".encode())])
+def test_the_commands_of_messages_help(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_text(tmp_path / "x")
+    command = str(error.value).partition("it: ")[2].replace("FILE", "x").replace("NEW", "y")
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert read_text(tmp_path / "y") == "wörds\n"
+
+
+def test_words_that_another_side_lacks():
+    said = {"hello": 3, "a": 1, "yes": 6}
+    assert missing_words(said, {"hello", "a", "yes", "no"}, "the lexicon", "the text") == ""
+    assert missing_words(said, {"HELLO", "yes"}, "the lexicon", "the text") == (
+        "the lexicon lacks 2 of the 3 words of the text (40.00% of its length), e.g. hello, which "
+        "is HELLO there"
+    )
+    assert missing_words(dict.fromkeys(said, 1), {"yes"}, "lm", "the text") == (
+        "lm lacks 2 of the 3 words of the text, e.g. a"
+    )
+    with pytest.raises(
+        UserError, match="lm has none of the 3 words of the text: lm has YES, the text"
+    ):
+        missing_words(said, {"YES", "b"}, "lm", "the text")
+    with pytest.raises(UserError, match="lm has b, the text yes; write words the same"):
+        missing_words(said, {"b", "c"}, "lm", "the text")
+    with pytest.raises(UserError, match="lm has no word"):
+        missing_words(said, (), "lm", "the text")
 
 
 @given(st.binary())

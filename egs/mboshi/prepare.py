@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plateau.config import UserError, cli, load
 from plateau.data.kaldi import Interval, Utterance, write_data_dir
-from plateau.text import normalise
+from plateau.text import normalise, read_lines, read_text
 
 LAYOUT = "full_corpus_newsplit/{train,dev}/*.mb.cleaned, each with a .wav or .flac beside it"
 DEV_EVERY = 20  # every 20th utterance of the published train is dev
@@ -36,7 +36,7 @@ def read_intervals(path: Path) -> tuple[Interval, ...] | None:
     if not path.exists():
         return None
     intervals = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             start, end, label = line.split()
             interval = Interval(float(start), round(float(end) - float(start), 4), normalise(label))
@@ -86,7 +86,7 @@ def read_set(folder: Path, alignments: Path, states: Counter[str]) -> list[Utter
         audio = [p for p in (folder / f"{name}.wav", folder / f"{name}.flac") if p.exists()]
         if not audio:
             raise UserError(f"{transcript}: neither {name}.wav nor {name}.flac is beside it")
-        text = normalise(transcript.read_text(encoding="utf-8"))
+        text = normalise(read_text(transcript))
         state, words, phones = silver(alignments, name, text)
         states[state] += 1
         speaker, _, rest = name.partition("_")

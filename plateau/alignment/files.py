@@ -28,7 +28,7 @@ from plateau.data.features import FRAME_SHIFT, frame_times
 from plateau.data.tokens import WORD_START, Tokenizer, encode_words
 from plateau.decoding.scoring import CtmEntry, write_ctm
 from plateau.io import replacing, write_text
-from plateau.text import normalise
+from plateau.text import normalise, read_lines
 
 Words = list[tuple[str, list[int]]]  # words and the token ids of each
 
@@ -267,12 +267,10 @@ def read_frames(path: Path) -> dict[str, list[int]]:
     Raises:
         UserError: no such file, or a line of another form.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such alignment; make it with <recipe>/align.py") from None
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such alignment; make it with <recipe>/align.py")
     frames: dict[str, list[int]] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         id, *fields = line.split() or [""]
         if not id or id in frames or not all(field.isdecimal() for field in fields):
             raise UserError(f"{path}:{number}: not '<utterance> <frame> …', each utterance once")

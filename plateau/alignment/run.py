@@ -21,11 +21,12 @@ from plateau.alignment.files import (
     write_supervisions,
 )
 from plateau.alignment.measures import Measured, matching, measure, times_of
+from plateau.alignment.spelling import Speller
 from plateau.config import UserError
 from plateau.data.corpus import TRAIN
 from plateau.data.features import FRAME_SHIFT
 from plateau.data.loading import Batch, BatchLoader
-from plateau.data.tokens import UNKNOWN, Tokenizer, read_lang
+from plateau.data.tokens import UNKNOWN, read_lang
 from plateau.io import write_json, write_text
 from plateau.results import make_records
 from plateau.text import normalise
@@ -116,7 +117,7 @@ def align_cuts(
             )
         else:
             kept.append(cut)
-    tokenizer = read_lang(lang_dir(aligner.options))
+    tokenizer = Speller(read_lang(lang_dir(aligner.options)))
     results = []
     if kept:
         loader = BatchLoader(
@@ -145,7 +146,9 @@ def align_cuts(
         write_text(directory / file, "".join(f"{row}\n" for row in sorted(rows)))
 
     print(f"{name}: {len(utterances)} utterances aligned, in {directory}")
-    new = _new_words(aligner.options, utterances)
+    if note := tokenizer.note():
+        print(f"{name}: {note}")
+    new = _new_words(aligner.options, utterances, tokenizer)
     if new:
         shown = ", ".join(new[:10]) + ", …" * (len(new) > 10)
         print(f"{name}: spelt by the model's tokens, for training had no such words: {shown}")
@@ -157,14 +160,14 @@ def align_cuts(
 
 
 def aligned(
-    aligner: Aligner, batches: Iterable[Batch], tokenizer: Tokenizer
+    aligner: Aligner, batches: Iterable[Batch], tokenizer: Speller
 ) -> Iterator[Result | str]:
     """Each utterance with its alignment, or why it has none: ``<id> <reason>``."""
     unknown = tokenizer.tokens.index(UNKNOWN)
     factor = aligner.subsampling_factor
     for batch in batches:
         words = [words_of(tokenizer, text or "") for text in batch.texts]
-        transcripts = [[tokens for _, tokens in each] for each in words]
+        transcripts = [[tokens for _, tokens in each if tokens] for each in words]
         alignments = aligner.align(batch.features, batch.lengths, transcripts)
         for id, each, alignment in zip(batch.ids, words, alignments, strict=True):
             size = sum(len(tokens) for _, tokens in each)
@@ -172,7 +175,8 @@ def aligned(
             if not size:
                 yield f"{id} has no text"
             elif unspellable:
-                yield f"{id} has words that the model's tokens cannot spell: {unspellable[0]}"
+                reason = tokenizer.lacking(unspellable)
+                yield f"{id} has words that the model cannot spell: {reason}"
             elif not alignment.frames:
                 yield f"{id} has {size} tokens and {alignment.num_frames} frames, no path fits"
             else:
@@ -219,12 +223,14 @@ def measures(
     return {name: round(value, 4) for name, value in values.items()}
 
 
-def _new_words(options: ExperimentOptions, utterances: Iterable[AlignedUtterance]) -> list[str]:
+def _new_words(
+    options: ExperimentOptions, utterances: Iterable[AlignedUtterance], speller: Speller
+) -> list[str]:
     """Words that are in no transcript of the training set, sorted; none if that is not there."""
     corpus = corpus_of(options)
     if not corpus.manifest("supervisions", TRAIN).exists():
         return []
-    words = {word.label for utterance in utterances for word in utterance.words}
+    words = {speller.spelling(word.label) for each in utterances for word in each.words}
     for text in corpus.texts(TRAIN):
         words.difference_update(normalise(text).split())
     return sorted(words)

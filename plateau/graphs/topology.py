@@ -16,6 +16,7 @@ import k2
 import torch
 
 from plateau.config import UserError
+from plateau.text import read_lines
 
 Fsa = k2.Fsa  # for those who do not import k2
 Words = Sequence[Sequence[int]]  # the labels of each word
@@ -149,12 +150,8 @@ def read_fsa(path: Path) -> k2.Fsa:
         UserError: no such file; a line that is neither; a label -1 that does not lead to a final
             state as in k2's form; no path of at least one label.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
     arcs, finals = [], {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from plateau.config import UserError
-from plateau.ngram import RESERVED
+from plateau.ngram import END, START, read_arpa
+from plateau.text import is_reserved, missing_words
 
 # Log probabilities (n, V) of a frame: from its number t, the utterances (n,) and the last labels
 # (n, context).
 FrameScores = Callable[[int, Tensor, Tensor], Tensor]
 IMPOSSIBLE = -1e30  # a log probability; k2 would make NaN of infinity
-NO_SENTENCE = "{}: no sentence of the model has only words of the lexicon; spell words the same"
 Sentence = tuple[tuple[int, ...], tuple[int, ...], float]  # tokens, their frames, score
 
 
@@ -41,7 +41,7 @@ def lg_graph(
 
     Mohri, Pereira, Riley 2002, "Weighted finite-state transducers in speech recognition". As usual,
     an n-gram of the model has the path through its back-off too, and that can be the better one.
-    Words that only one of lexicon and model knows are left out.
+    Words that only one of lexicon and model knows are left out; of the lexicon's that is printed.
 
     Args:
         lexicon: the tokens of each word, at least one, without blank.
@@ -54,8 +54,8 @@ def lg_graph(
         the order of the lexicon.
 
     Raises:
-        UserError: the file is missing or not in ARPA format; the lexicon has a word without tokens
-            or with a name that ARPA reserves; no sentence is left.
+        UserError: the file is missing or not in ARPA format, or has no word of the lexicon; the
+            lexicon has a word without tokens or with a reserved name.
     """
     for word, tokens in lexicon.items():
         if not tokens or not all(0 < token < vocab_size for token in tokens):
@@ -63,15 +63,18 @@ def lg_graph(
                 f"lexicon: the tokens of '{word}' are {list(tokens)}; give at least one, each "
                 f"from 1 to {vocab_size - 1}"
             )
-        if word in RESERVED or len(word.split()) != 1:
+        if is_reserved(word) or len(word.split()) != 1:
             raise UserError(f"lexicon: '{word}' cannot be a word; take it out")
+    lines, known = read_arpa(Path(arpa))
+    if note := missing_words(dict.fromkeys(lexicon, 1), known, str(arpa), "the lexicon"):
+        print(f"note: {note}")
     backoff = len(lexicon) + 1
-    grammar = _read_arpa(Path(arpa), [*lexicon, "#0", "<s>", "</s>"])
+    grammar = _grammar(Path(arpa), lines, [*lexicon, "#0", START, END])
     grammar.scores *= lm_scale
     graph = k2.connect(k2.compose(_lexicon_fst(lexicon, vocab_size, backoff), grammar))
-    if graph.num_arcs == 0:
-        raise UserError(NO_SENTENCE.format(arpa))
     graph = k2.connect(k2.determinize(graph))
+    if isinstance(graph.aux_labels, Tensor):  # k2 leaves what is deterministic as it is
+        graph.aux_labels = k2.RaggedTensor(graph.aux_labels.unsqueeze(1))
     # The marks that made it deterministic have done their work.
     labels = graph.labels.clone()
     labels[labels >= vocab_size] = 0
@@ -83,26 +86,25 @@ def lg_graph(
     return k2.arc_sort(graph)
 
 
-def _read_arpa(path: Path, words: Sequence[str]) -> k2.Fsa:
-    """G, with ``words`` numbered from 1; back-off arcs have the word ``#0``."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give a language model in ARPA format")
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as symbols:
-        symbols.write("<eps> 0\n" + "".join(f"{w} {i}\n" for i, w in enumerate(words, start=1)))
-        symbols.flush()
+def _grammar(path: Path, lines: Sequence[str], words: Sequence[str]) -> k2.Fsa:
+    """G of an ARPA file's lines, with ``words`` from 1; back-off arcs have the word ``#0``."""
+    with tempfile.TemporaryDirectory() as folder:
+        arpa, symbols = Path(folder, "arpa"), Path(folder, "words.txt")
+        arpa.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        table = "<eps> 0\n" + "".join(f"{w} {i}\n" for i, w in enumerate(words, start=1))
+        symbols.write_text(table, encoding="utf-8")
         # In a process of its own: kaldilm ends the process at what is no ARPA.
         command = [sys.executable, "-m", "kaldilm", "--disambig-symbol=#0"]
         result = subprocess.run(
-            [*command, f"--read-symbol-table={symbols.name}", str(path)],
+            [*command, f"--read-symbol-table={symbols}", str(arpa)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
     if result.returncode != 0:
         reasons = [line for line in result.stderr.splitlines() if line.startswith("[E]")]
         reason = reasons[0] if reasons else result.stderr.strip()[-200:]
         raise UserError(f"{path}: kaldilm cannot read it as an ARPA file: {reason}")
-    if not any(len(line.split()) > 2 for line in result.stdout.splitlines()):  # no arcs
-        raise UserError(NO_SENTENCE.format(path))
     grammar = k2.Fsa.from_openfst(result.stdout, acceptor=False)
     del grammar.aux_labels  # the same as its labels
     return k2.arc_sort(grammar)

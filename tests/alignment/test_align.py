@@ -5,6 +5,7 @@ import torch
 
 from plateau.alignment import transducer
 from plateau.alignment.run import Aligner, aligned
+from plateau.alignment.spelling import Speller
 from plateau.data.loading import Batch
 from plateau.data.tokens import TokenOptions, make_lang
 from plateau.models.encoder import EncoderOptions
@@ -22,7 +23,7 @@ def test_utterances_that_cannot_be_aligned_are_named(tmp_path):
     ).eval()
     features = torch.randn(4, 40, 8)
     lengths = torch.tensor([40, 40, 8, 40])
-    texts = ["ab b", "", "abba", "ab abc"]
+    texts = ["Ab – B.", "", "abba", "ab abc"]  # a dash is not said
     batch = Batch(features, lengths, texts, ["x", "silent", "fast", "new"], 1.0)
 
     def results(topology):
@@ -30,18 +31,18 @@ def test_utterances_that_cannot_be_aligned_are_named(tmp_path):
             targets = [[token for word in words for token in word] for words in transcripts]
             return transducer.align(model, features, lengths, targets, topology)
 
-        return list(aligned(Aligner(ExperimentOptions(), 4, align), [batch], tokenizer))
+        return list(aligned(Aligner(ExperimentOptions(), 4, align), [batch], Speller(tokenizer)))
 
     result, silent, fast, new = results("rna")
     assert silent == "silent has no text"
     available = model.output_lengths(8)
     assert fast == f"fast has 5 tokens and {available} frames, no path fits"
-    assert new == "new has words that the model's tokens cannot spell: abc"
+    assert new == ("new has words that the model cannot spell: abc; it lacks c, and knows: a b")
     target = tokenizer.encode("ab b")
     (alone,) = transducer.align(model, features[:1], lengths[:1], [target], "rna")
     utterance, frames = result.measured.aligned, result.alignment.frames
     assert frames == alone.frames and utterance.id == "x"
-    assert [word.label for word in utterance.words] == ["ab", "b"]
+    assert [word.label for word in utterance.words] == ["Ab", "B."]
     starts = [max(0, 0.04 * frame - 0.015) for frame in frames]
     assert [token.start for token in utterance.tokens] == pytest.approx(starts)
     # ▁ a b, ▁ b: a word is its letters, which start at tokens 1 and 4 …

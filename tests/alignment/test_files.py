@@ -296,6 +296,11 @@ def test_frames_come_back(tmp_path):
     write_frames(tmp_path / "frames.txt", frames)
     assert (tmp_path / "frames.txt").read_text() == "a\nb 0 0 12\n"
     assert read_frames(tmp_path / "frames.txt") == frames
+    text = (tmp_path / "frames.txt").read_bytes().replace(b"\n", b"\r\n")
+    (tmp_path / "frames.txt").write_bytes(b"\xef\xbb\xbf" + text)  # of another editor
+    assert read_frames(tmp_path / "frames.txt") == frames
+    write_frames(tmp_path / "frames.txt", {})
+    assert read_frames(tmp_path / "frames.txt") == {}
 
 
 @pytest.mark.parametrize("line", ["b 1 x", "", "a 3", "b -1"])
@@ -306,3 +311,6 @@ def test_broken_frames_are_named(line, tmp_path):
         read_frames(path)
     with pytest.raises(UserError, match="no such alignment"):
         read_frames(tmp_path / "none")
+    path.write_bytes("a 1\n".encode("utf-16"))
+    with pytest.raises(UserError, match=r"frames\.txt: UTF-16"):
+        read_frames(path)

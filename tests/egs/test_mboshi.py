@@ -95,6 +95,12 @@ def test_mistakes_are_told(mboshi, corpus, tmp_path):
     align(corpus, "martial_2015_Dico9_2", "0.0 0.1 wa\n0.1 adi\n")
     with pytest.raises(UserError, match=r"Dico9_2\.wrd:2"):
         mboshi.main(tmp_path / "data", corpus)
+    transcript = corpus / "full_corpus_newsplit" / "dev" / "martial_2015_Dico9_0.mb.cleaned"
+    text = transcript.read_text(encoding="utf-8")
+    transcript.write_text(text, encoding="utf-16")
+    with pytest.raises(UserError, match=r"Dico9_0\.mb\.cleaned: UTF-16"):
+        mboshi.main(tmp_path / "data", corpus)
+    transcript.write_text(text, encoding="utf-8")
     (corpus / "full_corpus_newsplit" / "dev" / "martial_2015_Dico9_1.wav").unlink()
     with pytest.raises(UserError, match=r"Dico9_1\.mb\.cleaned"):
         mboshi.main(tmp_path / "data", corpus)

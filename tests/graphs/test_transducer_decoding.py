@@ -108,7 +108,7 @@ def test_user_errors(tmp_path):
     broken.write_text("no language model\n")
     for lexicon, path, what in [
         (LEXICON, tmp_path / "none.arpa", "no such file"),
-        (LEXICON, broken, "kaldilm"),
+        (LEXICON, broken, r"no line \\data\\"),
         ({"a": []}, arpa, "at least one"),
         ({"a": [4]}, arpa, "from 1 to 3"),
         ({"#0": [1]}, arpa, "cannot be a word"),
@@ -118,8 +118,52 @@ def test_user_errors(tmp_path):
             lg_graph(lexicon, path, 4)
 
 
-def test_lg_without_common_words_is_an_error(tmp_path):
+def arpa_of(words):
+    lines = ["\\data\\", f"ngram 1={len(words) + 2}", "", "\\1-grams:", "-99 <s>", "-1 </s>"]
+    return "\n".join([*lines, *(f"-0.3 {word}" for word in words), "", "\\end\\", ""])
+
+
+def test_words_that_the_model_lacks_are_said(tmp_path, capsys):
     arpa = tmp_path / "lm.arpa"
-    arpa.write_text("\\data\\\nngram 1=2\n\n\\1-grams:\n-99 <s>\n-0.3 a\n\n\\end\\\n")
-    with pytest.raises(UserError, match="no sentence"):
+    arpa.write_text(arpa_of(["HELLO", "yes"]))
+    with pytest.raises(
+        UserError,
+        match=r"lm\.arpa has none of the 2 words of the lexicon: .*lm\.arpa has HELLO, the "
+        "lexicon hello; write words the same in both",
+    ):
+        lg_graph({"hello": [1], "b": [2]}, arpa, 4)
+    lg_graph({"hello": [1], "yes": [2]}, arpa, 4)
+    said = capsys.readouterr().out
+    assert said == (
+        f"note: {arpa} lacks 1 of the 2 words of the lexicon, e.g. hello, which is HELLO there\n"
+    )
+
+
+def test_files_of_other_editors_give_the_same_graph(tmp_path):
+    text = arpa_of(["é", "b"])
+    (tmp_path / "lf").write_text(text, encoding="utf-8")
+    (tmp_path / "bom").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    graphs = [lg_graph({"é": [1, 2], "b": [3]}, tmp_path / name, 4) for name in ("lf", "bom")]
+    assert str(graphs[0]) == str(graphs[1])
+
+
+def test_what_kaldilm_says_is_told(tmp_path):
+    arpa = tmp_path / "lm.arpa"
+    trigram = "\n\\3-grams:\n-0.1 b b b\n\n\\end\\"  # and no 2-grams
+    text = arpa_of(["b"]).replace("\\end\\", trigram).replace("1=3", "1=3\nngram 3=1")
+    arpa.write_text(text)
+    with pytest.raises(
+        UserError, match=r"lm\.arpa: kaldilm cannot read it as an ARPA file: .*3-gr"
+    ):
         lg_graph({"b": [1]}, arpa, 4)
+
+
+def test_a_graph_that_is_deterministic_already(tmp_path):
+    arpa = tmp_path / "lm.arpa"
+    arpa.write_text(arpa_of(["a", "b"]))
+    graph = lg_graph({"a": [1], "b": [2]}, arpa, 4)
+    found = paths(graph, graph.aux_labels.tolist(), 1)
+    weights = {(1,): -1.3, (2,): -1.3, (): -1.0}
+    assert {tokens: words for tokens, _, words in found} == {(1,): (1,), (2,): (2,), (): ()}
+    for tokens, weight, _ in found:
+        assert weight == pytest.approx(math.log(10) * weights[tokens], abs=1e-4)

@@ -67,7 +67,7 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
     texts = {
         "good": "abc ba",
         "other-rate": "cab ab",
-        "two-channels": "abc ba",
+        "two-channels": "Abc, BA!",  # punctuation and case that the model does not have
         "silent": "",
         "unknown": "abc xyz",
         "fast": "abc ba abc ba abc ba",
@@ -79,9 +79,10 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
         "new-word": "ccbcc ab",
         "outside": "abc",
     }
+    spoken = {"two-channels": "abc ba"}
     for name, text in texts.items():
         rate = 2 * RATE if name == "other-rate" else RATE
-        samples = tones({"fast": "ab", "unknown": "abc"}.get(name, text), rate)
+        samples = tones({**spoken, "fast": "ab", "unknown": "abc"}.get(name, text), rate)
         if name == "two-channels":
             samples = np.stack([samples, np.zeros_like(samples)], axis=1)
         elif name == "click":
@@ -121,7 +122,7 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
     assert int(frames) < 21
     expected = {
         "silent": "has no text",
-        "unknown": "has words that the model's tokens cannot spell: xyz",
+        "unknown": "has words that the model cannot spell: xyz; it lacks x y z, and knows: a b c",
         "truncated": "truncated: ",
         "damaged": "has damaged audio: not all of its samples can be read",
         "unreadable": "not readable as audio",
@@ -136,11 +137,15 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
     assert f"resampled from {2 * RATE} Hz to the model's {RATE} Hz: 1 recordings" in screen
     assert "with several channels, of which --channel 0 is taken: 1 recordings" in screen
     assert "for training had no such words: " in screen and "ccbcc" in screen
+    assert "kaldi: 2 words were written as the model has them, e.g. Abc, → abc\n" in screen
 
     words = read(out / "words.ctm")
     assert {fields[0] for fields in words} == {"good", "other-rate", "two-channels", "new-word"}
     for name in {fields[0] for fields in words}:
-        check_times([w for w in words if w[0] == name], times_of(texts[name].split()))
+        true = times_of(spoken.get(name, texts[name]).split())
+        labels = zip(true, texts[name].split(), strict=True)  # as they were written
+        true = tuple(replace(interval, label=label) for interval, label in labels)
+        check_times([w for w in words if w[0] == name], true)
     assert '"word_start_error_ms"' in (out / "metrics.json").read_text()
     # Another tool: Lhotse cuts the words out of the recordings.
     cuts = CutSet.from_manifests(
@@ -161,7 +166,7 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
 def test_one_file_from_another_folder(job, tmp_path):
     """By the shell's command, with relative paths, a name with a space, and the text in a file."""
     soundfile.write(tmp_path / "my talk.flac", tones("abc ba"), RATE)
-    (tmp_path / "text").write_text("abc\nba\n")
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfabc\r\nba\r\n")  # of another editor
     command = [ROOT / "local/align.sh", job / EXP_DIR, "my talk.flac", "--text-file", "text"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -219,10 +224,13 @@ def test_long_recordings_in_little_memory(job, align, tmp_path, monkeypatch):
 def test_mistakes_are_named(job, align, tmp_path):
     audio = tmp_path / "x.wav"
     soundfile.write(audio, tones("abc"), RATE)
+    utf16 = tmp_path / "utf16"
+    utf16.write_text("abc", encoding="utf-16")
     cases = [
         ((EXP_DIR, audio), {}, "either --text or --text-file"),
         ((EXP_DIR, audio), {"text": "a", "text_file": audio}, "either --text or --text-file"),
-        ((EXP_DIR, audio), {"text_file": tmp_path / "none"}, "none: cannot be read"),
+        ((EXP_DIR, audio), {"text_file": tmp_path / "none"}, "none: no such file"),
+        ((EXP_DIR, audio), {"text_file": utf16}, "utf16: UTF-16, not UTF-8; convert it: iconv"),
         ((EXP_DIR, tmp_path / "none"), {}, "none: no such data directory or audio file"),
         ((EXP_DIR, Path("data/toy/dev")), {"text": "a"}, "has its own text"),
         ((EXP_DIR, audio), {"text": "a", "channel": -1}, "channels count from 0"),

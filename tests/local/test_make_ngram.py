@@ -29,6 +29,13 @@ def test_it_writes_the_model_of_normalised_sentences(load_script, text, tmp_path
     assert [path.name for path in arpa.parent.iterdir()] == ["2gram.arpa"]
 
 
+def test_a_byte_order_mark_and_carriage_returns_are_no_words(load_script, text, tmp_path):
+    for name, content in (("a", TEXT.encode()), ("b", b"\xef\xbb\xbf" + TEXT.encode())):
+        text.write_bytes(content.replace(b"\n", b"\r\n") if name == "b" else content)
+        load_script("make_ngram").main(text, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_it_measures_perplexity(load_script, text, tmp_path, capsys):
     test = tmp_path / "other_text"  # of any name
     test.write_text("x the bird\n")
@@ -43,11 +50,12 @@ def test_it_measures_perplexity(load_script, text, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "order", "message"),
     [
-        (None, 3, "text: cannot be read: No such file"),
+        (None, 3, "text: no such file"),
         (b"", 3, "text: no words"),
         (b"u1\nu2 \n", 3, "text: no words"),
-        (b"u1 a\nu2 \xff\n", 3, "text:2: not UTF-8"),
-        (b"u1 a <s>\n", 3, "text: the word '<s>' is reserved"),
+        (b"u1 a\nu2 \xff\n", 3, "text: not UTF-8: line 2"),
+        (b"\xff\xfeu\x001\x00", 3, "text: UTF-16, not UTF-8"),
+        (b"u1 a <s>\n", 3, "text: the word '<s>' is a name that tools"),
         (b"u1 a\n", 0, "order of the n-grams is 0; give 1 to 5"),
         (b"u1 a\n", 6, "order of the n-grams is 6; give 1 to 5"),
     ],
@@ -64,6 +72,6 @@ def test_user_errors(load_script, text, tmp_path, content, order, message):
 
 
 def test_missing_test_text_is_named_before_the_model_is_written(load_script, text, tmp_path):
-    with pytest.raises(UserError, match="none: cannot be read"):
+    with pytest.raises(UserError, match="none: no such file"):
         load_script("make_ngram").main(text, tmp_path / "lm.arpa", test=tmp_path / "none")
     assert not (tmp_path / "lm.arpa").exists()

@@ -239,7 +239,7 @@ FSA = "0 1 0\n1 1 zero\n1\n"
         ("--target '0 2' --classes 1", "label 2 is not in 0 … 1"),
         ("--target 'a b'", "--target 'a b': labels are numbers"),
         ("--fsa {tmp}/fsa.txt", "fsa.txt:2: '1 1 zero' is neither an arc"),
-        ("--fsa {tmp}/none.txt", "none.txt: cannot be read"),
+        ("--fsa {tmp}/none.txt", "none.txt: no such file"),
         ("--init normal --lr 1e308", "the loss of seed 0 is inf at step 1"),
         ("--init normal --lr nan --seeds 4", "--lr is nan; it must be at least 0"),
         ("--seeds 5:5", "--seeds '5:5': give FIRST:END"),
