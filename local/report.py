@@ -1,5 +1,6 @@
 """Stage 8: write report/index.html, which shows an experiment and lets one listen to it."""
 
+import dataclasses
 import math
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from plateau.models.ctc import CtcModel
 from plateau.models.transducer import TransducerModel
 from plateau.report.audio import load_samples
 from plateau.report.experiment import write_report
+from plateau.report.facts import about
 from plateau.report.utterances import Shown, choose, read_ctm, read_scores, spelt_words
 from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
 from plateau.training.recipe import load_final
@@ -77,13 +79,15 @@ def main(
         utterances: ids of utterances to show, separated by commas
         set: which set they are of; without it, the first that is decoded
         method: which hypotheses; without it, those of the method with the lowest WER
-        worst: show so many utterances with the highest WER
+        worst: show so many utterances with the highest WER; without any errors, the longest texts
         median: show so many from the middle, ranked by WER
     """
     experiment = Experiment(exp_dir)
     recipe = exp_dir.resolve().parent.name
     build_model = import_module(f"{recipe}.train").build_model
     options, model = load_final(experiment, options_class(recipe), build_model)
+    decoding = experiment.options(type(options.decoding), "decoding")  # may be newer than the model
+    options = dataclasses.replace(options, decoding=decoding)
     corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
     set_name, method = decoded(exp_dir, corpus, set, method)
     decode_dir = experiment.decode_dir(set_name, method)
@@ -122,7 +126,8 @@ def main(
                 words=words | {"heard": spelt_words(tokens, marked)},
             )
         )
-    path = write_report(exp_dir, shown, set_name, method, tokenizer.tokens)
+    facts = about(experiment, options, model, tokenizer.tokens)
+    path = write_report(exp_dir, facts, shown, set_name, method, tokenizer.tokens)
     print(f"report: {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
