@@ -82,7 +82,7 @@ audio { width: 100%; max-width: 30rem; height: 2.5rem; display: block; margin: .
 .timeline h4 { position: sticky; left: 0; z-index: 3; width: max-content;
   max-width: min(100%, 80vw); margin: .5rem 0 0; font-size: .8rem; font-weight: normal;
   color: var(--soft); }
-.timeline svg, .timeline img { display: block; }
+.timeline svg, .timeline img { display: block; overflow: visible; }
 .timeline img { height: 120px; max-width: none; }
 @media (prefers-color-scheme: dark) { .timeline img { filter: invert(1); } }
 .posteriors path { stroke: currentColor; fill: currentColor; stroke-width: 1; }

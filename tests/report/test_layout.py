@@ -53,7 +53,7 @@ def shown(id: str, seconds: float, letters: str) -> Shown:
         samples=np.zeros(round(seconds * RATE), np.int16),
         sampling_rate=RATE,
         features=torch.randn(round(seconds * 100), 20),
-        log_probs=torch.randn(round(seconds * 25), 4).log_softmax(1),
+        log_probs=torch.randn(max(1, round(seconds * 25)), 4).log_softmax(1),
         subsampling_factor=4,
         tokens=said,
         words={"true": [], "heard": said},
@@ -67,7 +67,11 @@ def path(tmp_path_factory):
     epochs = [{"epoch": n, "step": n, "train_loss": -0.5 * n, "dev_loss": 3.0} for n in (1, 2, 3)]
     options = [Option(f"a.{'very_' * 9}long.name", "[1, 2, 3]", ""), Option("b", "x" * 40, "y")]
     about = About({"model": "of " + "m" * 60}, options, "The loss may be below 0.", epochs)
-    utterances = [shown("long", 3.0, "aiWMWiiiWWMaWWMWWMWW"), shown("i" * 80, 0.2, "a")]
+    utterances = [
+        shown("long", 3.0, "aiWMWiiiWWMaWWMWWMWW"),
+        shown("i" * 80, 0.2, "a"),
+        shown("<b>short</b>", 0.01, ""),
+    ]
     return pages.write_report(
         exp_dir, about, utterances, "test", "greedy", ["<blk>", "a", "i", "W"]
     )
@@ -120,9 +124,9 @@ def test_in_a_browser_nothing_lies_on_another_and_what_goes_on_has_an_arrow(path
     result = re.search('<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
     found = json.loads("".join(Page(result[0]).texts))
     assert found["width"] <= min(width, 960)  # nothing sticks out but within boxes that scroll
-    scrolling = found["scrolling"]  # texts and timeline of the long one, then of the short one
+    scrolling = found["scrolling"]  # texts and timelines
     assert [arrow for _, arrow in scrolling] == [rest > 24 for rest, _ in scrolling]
-    assert [arrow for _, arrow in scrolling] == [width == 390, True, False, False]
+    assert [arrow for _, arrow in scrolling] == [width == 390, True, False, False, False]
     for kind in ("buttons", "tokens", "keys"):
         assert any(len(boxes) > 1 for boxes in found[kind])
         for boxes in found[kind]:

@@ -331,17 +331,6 @@ def test_worst_and_median_are_chosen_by_word_error_rate(job):
     assert choose(utterances[:3], 0, 1) == {"u-1": ["median"]}
 
 
-def test_a_track_without_words_is_not_drawn(job):
-    ctm = EXP_DIR / "decode_test_greedy" / "hyp.ctm"
-    before = ctm.read_text()
-    ctm.write_text("".join(line for line in before.splitlines(True) if line[:4] != "u-1 "))
-    run("local/report.py", str(EXP_DIR), "--method", "greedy", "--utterances", "u-1")
-    ctm.write_text(before)
-    shown = Page((job / EXP_DIR / "report/index.html").read_text(encoding="utf-8"))
-    assert shown.text.count("heard: the hypothesis") == 1  # u-3 is shown, too
-    assert shown.text.count("aligned: the transcript") == 0
-
-
 def test_a_textgrid_is_linked_by_the_name_of_its_file(job):
     folder = EXP_DIR / "align_test"
     folder.mkdir()
