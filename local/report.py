@@ -19,7 +19,7 @@ from plateau.models.ctc import CtcModel
 from plateau.models.transducer import TransducerModel
 from plateau.report.audio import load_samples
 from plateau.report.experiment import write_report
-from plateau.report.facts import about
+from plateau.report.facts import about, run_command
 from plateau.report.utterances import Shown, choose, read_ctm, read_scores, spelt_words
 from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
 from plateau.training.recipe import load_final
@@ -48,19 +48,19 @@ def decoded(exp_dir: Path, corpus: Corpus, set_name: str, method: str) -> tuple[
     Raises:
         UserError: that is not decoded.
     """
-    records = [
-        record
-        for path in exp_dir.glob("decode_*/metrics.json")
-        for record in read_json(path)
-        if set_name in ("", record["set"]) and method in ("", record["method"])
-    ]
+    records = [r for path in exp_dir.glob("decode_*/metrics.json") for r in read_json(path)]
     if not records:
-        wanted = " by ".join(filter(None, (set_name, method))) or "any set"
-        raise UserError(f"{exp_dir}: there is no decoding of {wanted}; run ./run.sh --stage 6")
+        raise UserError(f"{exp_dir}: nothing is decoded; run {run_command(exp_dir, stage=6)}")
     wers = {(r["set"], r["method"]): r["value"] for r in records if r["metric"] == "wer"}
-    found = {(record["set"], record["method"]) for record in records}
-    order = corpus.test_sets()
-    return min(found, key=lambda pair: (order.index(pair[0]), wers.get(pair, math.inf), pair[1]))
+    all_of_them = sorted({(record["set"], record["method"]) for record in records})
+    found = [pair for pair in all_of_them if set_name in ("", pair[0]) and method in ("", pair[1])]
+    if not found:
+        wanted = " by ".join(filter(None, (set_name, method)))
+        there = ", ".join(map(" by ".join, all_of_them))
+        raise UserError(f"{exp_dir}: there is no decoding of {wanted}; there are {there}")
+    order = {name: place for place, name in enumerate(corpus.test_sets())}
+    last = len(order)  # a set that is no longer there
+    return min(found, key=lambda p: (order.get(p[0], last), wers.get(p, math.inf), p[1]))
 
 
 @torch.no_grad()
@@ -108,7 +108,8 @@ def main(
     shown = []
     for id, why in reasons.items():
         if id not in cuts:
-            raise UserError(f"{corpus.manifest('cuts', set_name)}: no {id}; decode again (stage 6)")
+            command = run_command(exp_dir, stage=6)
+            raise UserError(f"{corpus.manifest('cuts', set_name)}: no {id}; run {command}")
         batch = load_batch(CutSet.from_cuts([cuts[id]]), options.features).to(device)
         log_probs = posteriors(model, batch)
         tokens = heard.get(id, ())

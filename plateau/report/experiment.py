@@ -1,6 +1,7 @@
 """The page of an experiment: tables, learning curves, utterances to look at and listen to."""
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -136,7 +137,7 @@ def write_report(
         f"<h1>{escape(title)}</h1>",
         *_definitions(about.facts),
         '<p><a href="#options">All options</a> are at the end.</p>',
-        *_tables(read_json(_existing(exp_dir / "results.json"))),
+        *_tables(_records(exp_dir)),
         *_files(exp_dir),
         *_curves(about),
         *_utterances(exp_dir, shown, set_name, method, tokens),
@@ -150,12 +151,12 @@ def write_report(
     return path
 
 
-def _existing(path: Path) -> Path:
+def _records(exp_dir: Path) -> list[Record]:
+    path = exp_dir / "results.json"
     if not path.exists():
-        raise UserError(
-            f"{path}: no such file; make it with ./run.sh --stage 5, which goes on to 8"
-        )
-    return path
+        command = shlex.join(["python", "local/results.py", str(exp_dir)])
+        raise UserError(f"{path}: no such file; make it with {command}")
+    return read_json(path)
 
 
 def _all_options(options: Sequence[Option]) -> Iterator[str]:

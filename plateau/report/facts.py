@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,15 @@ def read_epochs(exp_dir: Path) -> list[dict[str, float]]:
     path = exp_dir / "log" / "epochs.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if not lines:
-        raise UserError(f"{path}: no epoch is trained; make it with ./run.sh --stage 5")
+        raise UserError(f"{path}: no epoch is trained; run {run_command(exp_dir, stage=5)}")
     return [json.loads(line) for line in lines]
+
+
+def run_command(exp_dir: Path, stage: int) -> str:
+    """What runs an experiment from a stage on, with the options that it has."""
+    corpus, recipe, exp = Path(exp_dir).resolve().parts[-3:]
+    command = ["./run.sh", "--corpus", corpus, "--recipe", recipe, "--exp", exp]
+    return shlex.join([*command, "--stage", str(stage)])
 
 
 def _sizes(corpus: Corpus) -> dict[str, str]:
