@@ -1,5 +1,6 @@
 """Stage 8: write report/index.html, which shows an experiment and lets one listen to it."""
 
+import dataclasses
 import math
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from plateau.models.ctc import CtcModel
 from plateau.models.transducer import TransducerModel
 from plateau.report.audio import load_samples
 from plateau.report.experiment import write_report
+from plateau.report.facts import about, run_command
 from plateau.report.utterances import Shown, choose, read_ctm, read_scores, spelt_words
 from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
 from plateau.training.recipe import load_final
@@ -46,19 +48,19 @@ def decoded(exp_dir: Path, corpus: Corpus, set_name: str, method: str) -> tuple[
     Raises:
         UserError: that is not decoded.
     """
-    records = [
-        record
-        for path in exp_dir.glob("decode_*/metrics.json")
-        for record in read_json(path)
-        if set_name in ("", record["set"]) and method in ("", record["method"])
-    ]
+    records = [r for path in exp_dir.glob("decode_*/metrics.json") for r in read_json(path)]
     if not records:
-        wanted = " by ".join(filter(None, (set_name, method))) or "any set"
-        raise UserError(f"{exp_dir}: there is no decoding of {wanted}; run ./run.sh --stage 6")
+        raise UserError(f"{exp_dir}: nothing is decoded; run {run_command(exp_dir, stage=6)}")
     wers = {(r["set"], r["method"]): r["value"] for r in records if r["metric"] == "wer"}
-    found = {(record["set"], record["method"]) for record in records}
-    order = corpus.test_sets()
-    return min(found, key=lambda pair: (order.index(pair[0]), wers.get(pair, math.inf), pair[1]))
+    all_of_them = sorted({(record["set"], record["method"]) for record in records})
+    found = [pair for pair in all_of_them if set_name in ("", pair[0]) and method in ("", pair[1])]
+    if not found:
+        wanted = " by ".join(filter(None, (set_name, method)))
+        there = ", ".join(map(" by ".join, all_of_them))
+        raise UserError(f"{exp_dir}: there is no decoding of {wanted}; there are {there}")
+    order = {name: place for place, name in enumerate(corpus.test_sets())}
+    last = len(order)  # a set that is no longer there
+    return min(found, key=lambda p: (order.get(p[0], last), wers.get(p, math.inf), p[1]))
 
 
 @torch.no_grad()
@@ -77,13 +79,15 @@ def main(
         utterances: ids of utterances to show, separated by commas
         set: which set they are of; without it, the first that is decoded
         method: which hypotheses; without it, those of the method with the lowest WER
-        worst: show so many utterances with the highest WER
+        worst: show so many utterances with the highest WER; without any errors, the longest texts
         median: show so many from the middle, ranked by WER
     """
     experiment = Experiment(exp_dir)
     recipe = exp_dir.resolve().parent.name
     build_model = import_module(f"{recipe}.train").build_model
     options, model = load_final(experiment, options_class(recipe), build_model)
+    decoding = experiment.options(type(options.decoding), "decoding")  # may be newer than the model
+    options = dataclasses.replace(options, decoding=decoding)
     corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
     set_name, method = decoded(exp_dir, corpus, set, method)
     decode_dir = experiment.decode_dir(set_name, method)
@@ -104,7 +108,8 @@ def main(
     shown = []
     for id, why in reasons.items():
         if id not in cuts:
-            raise UserError(f"{corpus.manifest('cuts', set_name)}: no {id}; decode again (stage 6)")
+            command = run_command(exp_dir, stage=6)
+            raise UserError(f"{corpus.manifest('cuts', set_name)}: no {id}; run {command}")
         batch = load_batch(CutSet.from_cuts([cuts[id]]), options.features).to(device)
         log_probs = posteriors(model, batch)
         tokens = heard.get(id, ())
@@ -122,7 +127,8 @@ def main(
                 words=words | {"heard": spelt_words(tokens, marked)},
             )
         )
-    path = write_report(exp_dir, shown, set_name, method, tokenizer.tokens)
+    facts = about(experiment, options, model, tokenizer.tokens)
+    path = write_report(exp_dir, facts, shown, set_name, method, tokenizer.tokens)
     print(f"report: {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -17,12 +17,27 @@ class Record(TypedDict):
 # What the tables show, in this order: metric, heading. The first also has real-time factors.
 RECOGNITION = {"wer": "WER %", "cer": "CER %"}
 RTF = "rtf_batch_"  # and a batch size: the name of a real-time factor
+RTF_HEADING = "RTF batch "
 ALIGNMENT = {  # plateau/alignment/measures.py
     "word_start_delay_ms": "start delay ms",
     "word_end_delay_ms": "end delay ms",
     "word_boundary_error_ms": "boundary error ms",
     "word_boundary_within_50ms": "within 50 ms %",
     "blank_fraction": "blank fraction",
+}
+
+# What each column says, for those who see a table without the code.
+MEANINGS = {
+    "wer": "word error rate: words put in, left out and taken for others, in percent of the words "
+    "of the reference; spelling counts, with case and punctuation",
+    "cer": "character error rate: the same for characters, spaces not counted",
+    RTF: "real-time factor: seconds that encoder and search take for a second of audio, by the "
+    "clock, where so many utterances are decoded at once",
+    "word_start_delay_ms": "mean of aligned start minus true start of a word; late is positive",
+    "word_end_delay_ms": "the same for ends",
+    "word_boundary_error_ms": "mean distance of aligned starts and ends of words from the true",
+    "word_boundary_within_50ms": "share of these starts and ends that are at most 50 ms off",
+    "blank_fraction": "share of the encoder's frames that have no label on the aligned path",
 }
 
 
@@ -52,13 +67,23 @@ def table_rows(records: Sequence[Record]) -> list[list[list[str]]]:
         columns are set and method
     """
     rtfs = dict.fromkeys(r["metric"] for r in records if r["metric"].startswith(RTF))
-    recognition = RECOGNITION | {name: name.replace(RTF, "RTF batch ") for name in rtfs}
+    recognition = RECOGNITION | {name: name.replace(RTF, RTF_HEADING) for name in rtfs}
     tables = (_rows(records, headings) for headings in (recognition, ALIGNMENT))
     return list(filter(None, tables))
 
 
+def meanings(headings: Sequence[str]) -> dict[str, str]:
+    """What the columns of a table say, by heading; set and method need no word."""
+    named = {heading: MEANINGS[name] for name, heading in (RECOGNITION | ALIGNMENT).items()}
+    found = {heading: named[heading] for heading in headings if heading in named}
+    rtfs = [heading for heading in headings if heading.startswith(RTF_HEADING)]
+    return found | ({f"{RTF_HEADING}…": MEANINGS[RTF]} if rtfs else {})
+
+
 def _rows(records: Sequence[Record], headings: Mapping[str, str]) -> list[list[str]]:
-    """One of them; empty where there is no such metric."""
+    """One of them, with the columns that have values; empty where there is no such metric."""
+    there = {r["metric"] for r in records}
+    headings = {metric: heading for metric, heading in headings.items() if metric in there}
     values = {
         (r["set"], r["method"], r["metric"]): r["value"] for r in records if r["metric"] in headings
     }

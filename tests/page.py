@@ -1,8 +1,14 @@
 """A page as tests see it."""
 
+import re
+import shutil
+from collections.abc import Sequence
 from html.parser import HTMLParser
 
-VOID = {"meta", "img", "br"}
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+VOID = {"meta", "img", "br", "wbr"}
 
 
 class Page(HTMLParser):
@@ -40,3 +46,26 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join("".join(self.texts).split())
+
+
+def buttons(page: Page) -> list[dict[str, str]]:
+    """The attributes of the buttons."""
+    return [attributes for tag, attributes in page.tags if tag == "button"]
+
+
+def style(attributes: dict[str, str]) -> dict[str, float]:
+    """Pixels of the properties in an attribute style."""
+    return {k: float(v) for k, v in re.findall(r"([\w-]+):([-\d.]+)px", attributes["style"])}
+
+
+def bars_of(page: Page) -> list[tuple[float, float]]:
+    """Left edge and width of the bar of each button, in its track."""
+    lefts = [style(button)["left"] for button in buttons(page)]
+    bars = [style(a) for tag, a in page.tags if tag == "span" and a["class"] == "extent"]
+    return [(x + bar["left"], bar["width"]) for x, bar in zip(lefts, bars, strict=True)]
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two boxes (left, top, right, bottom) share more than a hair."""
+    sizes = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    return all(size > 0.5 for size in sizes)

@@ -1,4 +1,11 @@
-from plateau.results import format_tables, make_records
+from plateau.results import (
+    ALIGNMENT,
+    RECOGNITION,
+    format_tables,
+    make_records,
+    meanings,
+    table_rows,
+)
 
 
 def test_what_is_no_number_has_no_record():
@@ -19,3 +26,23 @@ def test_table_has_a_line_per_set_and_method():
         ["test", "greedy", "12.5", "3", "0.01", "0.125"],
         ["test", "one_best", "11.25"],
     ]
+
+
+def test_a_column_without_any_value_is_left_out():
+    """As the delays of a corpus whose words' times are not known."""
+    records = make_records("test", "alignment", blank_fraction=0.85)
+    assert table_rows(records) == [
+        [["set", "method", "blank fraction"], ["test", "alignment", "0.85"]]
+    ]
+
+
+def test_each_column_has_a_meaning():
+    metrics = dict.fromkeys([*RECOGNITION, *ALIGNMENT, "rtf_batch_16", "rtf_batch_1"], 1.0)
+    headings = [
+        heading for table in table_rows(make_records("t", "m", **metrics)) for heading in table[0]
+    ]
+    said = meanings(headings)
+    unsaid = [h for h in headings if h not in said and h not in ("set", "method")]
+    assert unsaid == ["RTF batch 16", "RTF batch 1"] and "RTF batch …" in said
+    assert len(set(said.values())) == len(said) == len(RECOGNITION) + len(ALIGNMENT) + 1
+    assert list(meanings(["set", "method", "CER %"])) == ["CER %"]

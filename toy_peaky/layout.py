@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from plateau.report.page import BLANK, COLOURS
 from toy_peaky.options import Options
 
 WIDTH = 9.0  # inches; shown 900 px wide
@@ -29,6 +28,9 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.4,
 }
+# Okabe and Ito's colours, which people with colour blindness can tell apart; paper is white.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#c9b900")
+BLANK = "#767676"
 INK = "#222222"
 PALE_INK = "#666666"
 DASHES = (0, (2.5, 1.5))

@@ -38,19 +38,12 @@ h3 { margin: 0 0 .3rem; font-family: ui-monospace, monospace; overflow-wrap: any
 h3 a { color: inherit; text-decoration: none; }
 pre { padding: .5rem .7rem; overflow-x: auto; }
 pre code { padding: 0; overflow-wrap: normal; }
-dl { display: grid; grid-template-columns: fit-content(14rem) 1fr; gap: .25rem .8rem;
-  margin: .6rem 0; }
-dt { color: var(--soft); }
-dd { margin: 0; }
-.picture { background: #fff; padding: .5rem; border-radius: 4px; }
+.picture { --fade: #fff; background: #fff; padding: .5rem; border-radius: 4px; }
 .picture img { display: block; width: 100%; min-width: 40rem; height: auto; }
-summary { cursor: pointer; color: var(--link); }
 td { min-width: 8rem; }
 .verdict { white-space: nowrap; font-weight: 600; font-family: system-ui, sans-serif;
   font-size: 1rem; }
 .none { color: var(--soft); }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; }
-  dd { margin-bottom: .5rem; } }
 """
 
 

@@ -3,6 +3,7 @@
 "use strict";
 
 const HEADER = 44; // bytes; plateau/report/audio.py
+const calm = matchMedia("(prefers-reduced-motion: reduce)"); // then only a hand scrolls
 let context = null;
 let stop = () => {};
 
@@ -29,14 +30,31 @@ function play(word) {
 }
 
 function follow(audio, cursor, pixelsPerSecond) {
-  cursor.style.left = `${audio.currentTime * pixelsPerSecond}px`;
+  const x = audio.currentTime * pixelsPerSecond;
+  cursor.style.left = `${x}px`;
+  const view = cursor.closest(".scroll");
+  const seen = x >= view.scrollLeft && x <= view.scrollLeft + view.clientWidth;
+  if (!seen && !calm.matches) view.scrollLeft = x - view.clientWidth / 10; // turns the page
   if (!audio.paused) requestAnimationFrame(() => follow(audio, cursor, pixelsPerSecond));
 }
+
+// A box that goes on to the right or left says so; see .scroll in plateau/report/page.py.
+function point() {
+  for (const box of document.querySelectorAll(".scroll")) {
+    const rest = box.scrollWidth - box.clientWidth - box.scrollLeft;
+    box.classList.toggle("more", rest > 24); // the fade's own width
+    box.classList.toggle("less", box.scrollLeft > 0);
+  }
+}
+for (const event of ["load", "resize", "scroll", "toggle"]) addEventListener(event, point, true);
 
 for (const article of document.querySelectorAll("article")) {
   const audio = article.querySelector("audio");
   const cursor = article.querySelector(".cursor");
   const pixelsPerSecond = Number(cursor.dataset.pixelsPerSecond);
+  const first = article.querySelector(".words button");
+  const view = cursor.closest(".scroll");
+  if (first && first.offsetLeft > view.clientWidth) view.scrollLeft = first.offsetLeft - 48;
   for (const event of ["play", "seeked"]) {
     audio.addEventListener(event, () => follow(audio, cursor, pixelsPerSecond));
   }

@@ -2,26 +2,32 @@
 
 import io
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 
 import numpy as np
+from lhotse import FbankConfig
+from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
+from PIL import Image, ImageFont
 from torch import Tensor
 
 from plateau.alignment.files import Interval
 from plateau.data.features import FRAME_SHIFT, frame_times
 from plateau.data.tokens import BLANK_ID
-from plateau.report.page import BLANK, COLOURS
+from plateau.report.page import NUM_COLOURS
 
 PIXELS_PER_SECOND = 360
 POSTERIORS = 120  # height, pixels
-LABELS = 18  # above it, for the tokens that are heard
+LABELS = 18  # above it, for a row of the tokens that are heard
+LONGEST = 24  # characters of a token that are drawn
 LEAST = 0.05  # smaller posteriors are not drawn
 TICK = 0.1  # seconds, on the axis of time
-CHART = (440, 240)  # pixels
-MARGIN = (52, 8, 12, 40)  # of a chart: left, right, top, bottom
+FONT = 12  # pixels
+CHART = (400, 250)  # pixels
+MARGIN = (30, 12, 34, 40)  # of a chart: left (with the widest number more), right, top, bottom
 
 
 def spectrogram(features: Tensor) -> bytes:
@@ -34,6 +40,35 @@ def spectrogram(features: Tensor) -> bytes:
     return file.getvalue()
 
 
+def text_width(text: str) -> float:
+    """Pixels that a text takes at most, or nearly so, in the bold of a browser's font.
+
+    That is its width in DejaVu Sans, which is wider than what most systems have.
+    """
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return max(_font().getlength(text), FONT * wide)
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(findfont(FontProperties(family="DejaVu Sans", weight="bold")), FONT)
+
+
+def rows(boxes: Sequence[tuple[float, float]]) -> list[int]:
+    """A row for each box, from 0, so that none overlaps another in its row.
+
+    Args:
+        boxes: left and right edges; each goes to the first row where it is right of all before it.
+    """
+    ends: list[float] = []
+    found = []
+    for left, right in boxes:
+        row = next((row for row, end in enumerate(ends) if end <= left), len(ends))
+        ends[row : row + 1] = [right]
+        found.append(row)
+    return found
+
+
 def posteriors(
     log_probs: Tensor | None,
     heard: Sequence[Interval],
@@ -43,6 +78,8 @@ def posteriors(
 ) -> str:
     """Posteriors over time, and above them the tokens of the hypothesis where they are emitted.
 
+    Tokens that have no place side by side stand in rows, each with a line down to its time.
+
     Args:
         log_probs: (T', V), natural; blank is 0. None: only the tokens are drawn.
         heard: tokens of the hypothesis.
@@ -51,7 +88,17 @@ def posteriors(
         seconds: what is drawn, from 0 on.
     """
     width = round(seconds * PIXELS_PER_SECOND)
-    height = LABELS + (0 if log_probs is None else POSTERIORS)
+    heard = [token for token in heard if token.start < seconds]
+    texts = [t.label if len(t.label) <= LONGEST else f"{t.label[: LONGEST - 1]}…" for t in heard]
+    times = [(token.start + token.end) / 2 * PIXELS_PER_SECOND for token in heard]
+    boxes = []
+    for text, x in zip(texts, times, strict=True):
+        half = text_width(text) / 2 + 2
+        left = max(0.0, min(x - half, width - 2 * half))
+        boxes.append((left, left + 2 * half))
+    in_rows = rows(boxes)
+    top = LABELS * max([row + 1 for row in in_rows], default=1)
+    height = top + (0 if log_probs is None else POSTERIORS)
     lines = [f'<svg class="posteriors" width="{width}" height="{height}" aria-hidden="true">']
     if log_probs is not None:
         probs = log_probs.exp().cpu().numpy()  # (T', V)
@@ -60,20 +107,24 @@ def posteriors(
         for label in np.flatnonzero(probs.max(0) >= LEAST):  # blank first: the others lie on it
             fill = 0.12 if label == BLANK_ID else 0.35
             lines.append(
-                f'<path d="{_steps(probs[:, label], edges)}" fill="{_colour(label)}" '
-                f'stroke="{_colour(label)}" fill-opacity="{fill}">'
-                f"<title>{escape(tokens[label])}</title></path>"
+                f'<path d="{_steps(probs[:, label], edges, top)}" style="{_colour(label)}" '
+                f'fill-opacity="{fill}"><title>{escape(tokens[label])}</title></path>'
             )
     labels = {token: label for label, token in enumerate(tokens)}
-    for token in heard:
-        x = (token.start + token.end) / 2 * PIXELS_PER_SECOND
+    baselines = [top - LABELS * row - 5 for row in in_rows]
+    for token, x, y in zip(heard, times, baselines, strict=True):
         colour = _colour(labels.get(token.label, BLANK_ID))
-        lines.append(f'<text x="{x:.1f}" y="13" fill="{colour}">{escape(token.label)}</text>')
+        lines.append(f'<path class="stem" d="M{x:.1f} {y + 2}V{top}" style="{colour}"/>')
+    for token, text, box, y in zip(heard, texts, boxes, baselines, strict=True):
+        lines.append(
+            f'<text x="{sum(box) / 2:.1f}" y="{y}">{escape(text)}'
+            f"<title>{escape(token.label)}, {token.start:.3f} s</title></text>"
+        )
     return "\n".join([*lines, "</svg>"])
 
 
 def time_axis(seconds: float) -> str:
-    """Ticks and seconds, in the scale of `posteriors`."""
+    """Ticks with seconds, in the scale of `posteriors`."""
     width = round(seconds * PIXELS_PER_SECOND)
     lines = [f'<svg class="axis" width="{width}" height="22" aria-hidden="true">']
     for tick in range(int(seconds / TICK + 1e-6) + 1):
@@ -81,18 +132,19 @@ def time_axis(seconds: float) -> str:
         numbered = tick % 5 == 0
         lines.append(f'<path d="M{x:.1f} 0v{6 if numbered else 3}"/>')
         if numbered:
-            anchor = "middle" if tick else "start"
-            lines.append(
-                f'<text x="{x:.1f}" y="18" text-anchor="{anchor}">{tick * TICK:.1f}</text>'
-            )
+            text = f"{tick * TICK:.1f} s"
+            half = text_width(text) / 2
+            middle = max(half, min(x, width - half))  # whole at both ends
+            lines.append(f'<text x="{middle:.1f}" y="18" text-anchor="middle">{text}</text>')
     return "\n".join([*lines, "</svg>"])
 
 
-def chart(name: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Curves over epochs.
+def chart(name: str, unit: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Curves over epochs, with their names above.
 
     Args:
         name: what is drawn.
+        unit: of its values, for the axis.
         curves: by name, points (epoch, value); those that are not finite are left out.
     """
     finite = {
@@ -101,13 +153,14 @@ def chart(name: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str
     points = [point for each in finite.values() for point in each]
     if not points:
         return ""
-    (left, right, top, bottom), (width, height) = MARGIN, CHART
     last = max(2.0, max(x for x, _ in points))
     lowest, highest = min(0.0, min(y for _, y in points)), max(y for _, y in points)
     if highest == lowest:
         highest += 1
     ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(lowest, highest)
     lowest, highest = ticks[0], ticks[-1]
+    (left, right, top, bottom), (width, height) = MARGIN, CHART
+    left += round(max(text_width(f"{tick:g}") for tick in ticks))
 
     def x_of(epoch: float) -> float:
         return left + (epoch - 1) / (last - 1) * (width - left - right)
@@ -117,35 +170,45 @@ def chart(name: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str
 
     lines = [
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(name)} after each epoch">'
+        f'aria-label="{escape(name)}, {escape(unit)}, after each epoch">'
     ]
     for tick in ticks:
         y = y_of(tick)
-        lines.append(f'<path class="grid" d="M{left} {y:.1f}H{width - right}"/>')
+        kind = "grid zero" if tick == 0 else "grid"
+        lines.append(f'<path class="{kind}" d="M{left} {y:.1f}H{width - right}"/>')
         lines.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for tick in MaxNLocator(8, integer=True).tick_values(1, last):
         if 1 <= tick <= last:
             text = f'<text x="{x_of(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle">'
             lines.append(f"{text}{tick:g}</text>")
-    middle = (left + width - right) / 2
-    lines.append(f'<text x="{middle:.1f}" y="{height - 6}" text-anchor="middle">epoch</text>')
+    middle_x, middle_y = (left + width - right) / 2, (top + height - bottom) / 2
+    lines.append(f'<text x="{middle_x:.1f}" y="{height - 6}" text-anchor="middle">epoch</text>')
+    lines.append(
+        f'<text transform="translate(12 {middle_y:.1f}) rotate(-90)" text-anchor="middle">'
+        f"{escape(unit)}</text>"
+    )
+    key_x = float(left)
     for number, (key, each) in enumerate(finite.items()):
-        colour = COLOURS[number % len(COLOURS)]
         if not each:
             continue
+        style = f'style="{_curve_colour(number)}"' + (' stroke-dasharray="6 3"' if number else "")
         drawn = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in each)
-        lines.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}"/>')
+        lines.append(f'<polyline points="{drawn}" {style}/>')
         lines += [
-            f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3" fill="{colour}">'
+            f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3" style="{_curve_colour(number)}">'
             f"<title>{escape(key)} {y:.4g}, epoch {x:g}</title></circle>"
             for x, y in each
         ]
-        y = top + 14 + 17 * number
-        lines.append(
-            f'<text x="{width - right - 4}" y="{y}" text-anchor="end" class="key" fill="{colour}">'
-            f"{escape(key)}</text>"
-        )
+        lines.append(f'<path class="key" d="M{key_x:.1f} 12h24" {style}/>')
+        lines.append(f'<text class="key" x="{key_x + 30:.1f}" y="16">{escape(key)}</text>')
+        key_x += 30 + text_width(key) + 16
     return "\n".join([*lines, "</svg>"])
+
+
+def mel_range(sampling_rate: int) -> tuple[float, float]:
+    """The lowest and the highest frequency of the mel bins, Hz."""
+    config = FbankConfig()  # as of `plateau.data.features.make_extractor`
+    return config.low_freq, sampling_rate / 2 + config.high_freq
 
 
 def image_width(features: Tensor) -> int:
@@ -154,20 +217,24 @@ def image_width(features: Tensor) -> int:
 
 
 def _colour(label: int) -> str:
-    return BLANK if label == BLANK_ID else COLOURS[label % len(COLOURS)]
+    return "color:var(--blank)" if label == BLANK_ID else _curve_colour(label)
 
 
-def _steps(probs: np.ndarray, edges: Sequence[float]) -> str:
+def _curve_colour(number: int) -> str:
+    return f"color:var(--c{number % NUM_COLOURS})"
+
+
+def _steps(probs: np.ndarray, edges: Sequence[float], top: int) -> str:
     """A path under probabilities (T',): a block for each stretch of frames that are not small."""
     path = []
     drawn = False
     for t, p in enumerate(probs):
-        x, y = edges[t] * PIXELS_PER_SECOND, LABELS + POSTERIORS * (1 - p)
+        x, y = edges[t] * PIXELS_PER_SECOND, top + POSTERIORS * (1 - p)
         if p < LEAST:
             if drawn:
-                path.append(f"V{LABELS + POSTERIORS}Z")
+                path.append(f"V{top + POSTERIORS}Z")
         else:
-            path.append("" if drawn else f"M{x:.1f} {LABELS + POSTERIORS}")
+            path.append("" if drawn else f"M{x:.1f} {top + POSTERIORS}")
             path.append(f"V{y:.1f}H{edges[t + 1] * PIXELS_PER_SECOND:.1f}")
         drawn = p >= LEAST
-    return "".join(path) + (f"V{LABELS + POSTERIORS}Z" if drawn else "")
+    return "".join(path) + (f"V{top + POSTERIORS}Z" if drawn else "")

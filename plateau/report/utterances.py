@@ -98,8 +98,9 @@ def choose(
     """Ids of the utterances to show, each with the reasons: those named, the worst, the median.
 
     Utterances are ranked by word error rate, worst first; of equal ones, those with more errors
-    come first, and then by id. The median is the middle of this ranking (for an even number the
-    worse of two).
+    come first, then those with more words, and then by id. What is on top without an error is not
+    called worst, but long. The median is the middle of this ranking (for an even number the worse
+    of two).
 
     Args:
         utterances: scored.
@@ -110,17 +111,25 @@ def choose(
     Raises:
         UserError: there is no utterance of a name.
     """
-    ranking = sorted(utterances, key=lambda u: (-u.words.rate, -u.words.total, u.id))
-    ids = [utterance.id for utterance in ranking]
-    unknown = [name for name in named if name not in ids]
+
+    def rank(u: ScoredUtterance) -> tuple[float, int, int, str]:
+        return -u.words.rate, -u.words.total, -u.words.reference_length, u.id
+
+    ranking = {u.id: u.words.total for u in sorted(utterances, key=rank)}
+    ids = list(ranking)
+    unknown = [name for name in named if name not in ranking]
     if unknown:
         raise UserError(f"no utterance {unknown[0]} among the {len(ids)} that are decoded")
     middle = max(0, (len(ids) - median) // 2)
-    parts = {"named": named, "worst": ids[:worst], "median": ids[middle : middle + median]}
+    no_errors = not any(ranking.values())
+    wanted = [
+        *((id, "named") for id in dict.fromkeys(named)),
+        *((id, "worst" if ranking[id] else "most words without an error") for id in ids[:worst]),
+        *((id, "median length" if no_errors else "median") for id in ids[middle : middle + median]),
+    ]
     reasons: dict[str, list[str]] = {}
-    for reason, part in parts.items():
-        for id in dict.fromkeys(part):
-            reasons.setdefault(id, []).append(reason)
+    for id, reason in wanted:
+        reasons.setdefault(id, []).append(reason)
     return reasons
 
 

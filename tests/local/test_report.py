@@ -3,12 +3,16 @@ import dataclasses
 import pytest
 import torch
 
+from plateau.config import UserError
+from plateau.data.corpus import Corpus
 from plateau.data.loading import Batch
+from plateau.io import write_json
 from plateau.models.conformer import ConformerOptions
 from plateau.models.encoder import EncoderOptions
 from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions
 from plateau.models.transducer import TransducerModel
+from plateau.results import make_records
 
 
 @pytest.mark.parametrize("layers", [(), (1,), (1, 2)])
@@ -29,3 +33,26 @@ def test_a_transducers_posteriors_are_those_of_its_uppermost_ctc_layer(load_scri
     else:
         torch.testing.assert_close(found, wanted[max(layers)])
         assert len(layers) < 2 or not found.allclose(wanted[1])
+
+
+def test_what_is_decoded_is_chosen_or_named(load_script, tmp_path):
+    decoded = load_script("report").decoded
+    exp_dir, corpus = tmp_path / "exp/toy/transducer/my run", Corpus(tmp_path / "data/toy")
+    command = "nothing is decoded; run ./run.sh --corpus toy --recipe transducer --exp 'my run' "
+    with pytest.raises(UserError, match=f"{command}--stage 6"):
+        decoded(exp_dir, corpus, "", "")
+    for set_name, method, wer in (
+        ("a_gone", "beam", 0.0),
+        ("test", "beam", 2.0),
+        ("test", "x", 1.0),
+    ):
+        folder = exp_dir / f"decode_{set_name}_{method}"
+        write_json(folder / "metrics.json", make_records(set_name, method, wer=wer))
+    (corpus.root / "test").mkdir(parents=True)
+    (corpus.root / "test/wav.scp").touch()
+    assert decoded(exp_dir, corpus, "", "") == ("test", "x")  # a set that is there, the lowest WER
+    assert decoded(exp_dir, corpus, "", "beam") == ("test", "beam")
+    assert decoded(exp_dir, corpus, "a_gone", "") == ("a_gone", "beam")
+    there = "no decoding of dev by x; there are a_gone by beam, test by beam, test by x"
+    with pytest.raises(UserError, match=there):
+        decoded(exp_dir, corpus, "dev", "x")

@@ -5,9 +5,11 @@ import dataclasses
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ from plateau.results import make_records
 from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from tests.job import run, start
-from tests.page import Page
+from tests.page import CHROMIUM, Page, bars_of, buttons
 from tests.training.toy import RATE, speak
 
 EXP_DIR = Path("exp/toy/conformer_ctc/x")
@@ -41,9 +43,6 @@ WORDS = {"a": "<script>throw`x`</script>", "b": "b\"&'", "c": "<i>"}
 # What is said and what is heard: 1 of 2, 0 of 3, 2 of 2 and 1 of 2 words are wrong.
 TEXTS = {"u-1": ("ab", "cb"), "u-2": ("abc", "abc"), "u-3": ("ca", "b"), "u-4<&>": ("bb", "b")}
 SILENCE = 0.25  # seconds at the start of the recording
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 
 def words_of(letters: str) -> str:
@@ -101,7 +100,8 @@ def job(tmp_path_factory):
         evaluate(decode_dir, decoded, tokenizer, model.encoder.subsampling_factor)
         write_json(decode_dir / "metrics.json", make_records("test", method, wer=wer))
     epochs = [
-        {"epoch": n, "train_loss": 3 / n, "dev_loss": 4 / n, "train_seconds": n} for n in (1, 2, 3)
+        {"epoch": n, "step": n, "train_loss": 3 / n, "dev_loss": 4 / n, "train_seconds": n}
+        for n in (1, 2, 3)
     ]
     write_text(EXP_DIR / "log/epochs.jsonl", "".join(json.dumps(e) + "\n" for e in epochs))
     run("local/results.py", str(EXP_DIR))
@@ -131,16 +131,15 @@ def page(text) -> Page:
     return Page(text)
 
 
-def buttons(page: Page) -> list[dict[str, str]]:
-    return [attributes for tag, attributes in page.tags if tag == "button"]
-
-
 def test_the_page_needs_no_other_file_and_runs_only_its_own_script(text, page):
     assert text.startswith("<!DOCTYPE html>\n<html lang=")
     sources = page.attributes("src")
     assert len(sources) == 6  # a sound and a spectrogram of each
     assert all(re.match("data:(image/png|audio/wav);base64,", source) for source in sources)
-    assert not page.attributes("href")
+    links = [link for link in page.attributes("href") if link[:1] != "#"]
+    folder = EXP_DIR / "report"
+    assert links and all(link[:3] == "../" and (folder / unquote(link)).is_file() for link in links)
+    assert '<a href="#options">' in text and "options" in page.attributes("id")
     assert (
         "url(" not in text and "@import" not in text and "http" not in text.replace("http-eq", "")
     )
@@ -162,7 +161,8 @@ def test_it_shows_the_utterances_asked_for_with_their_texts(page):
 
 
 def test_tables_and_curves(page):
-    assert "set method WER % CER % test greedy 50 test lucky 40" in page.text
+    rows = r"set method WER % test greedy 50\S* test lucky 40"  # no CER: nothing has one
+    assert re.search(rows, page.text)
     curves = page.attributes("points", "polyline")
     assert [len(points.split()) for points in curves] == [3, 3]
     heights = [[float(xy.split(",")[1]) for xy in points.split()] for points in curves]
@@ -192,10 +192,10 @@ def test_sounds_are_the_utterances_and_words_their_pieces(job, page):
         for letter, (first, last) in zip(TEXTS[name][0], times(TEXTS[name][0]), strict=True)
     ]
     assert [(b["title"], int(b["data-first"]), int(b["data-end"])) for b in true] == expected
+    bars = {b["title"]: bar for b, bar in zip(buttons(page), bars_of(page), strict=True)}
     for b, (first, last) in zip(true, (t for n in shown for t in times(TEXTS[n][0])), strict=True):
-        left, width = re.fullmatch(r"left:([\d.]+)px;width:([\d.]+)px", b["style"]).groups()
-        assert float(left) == pytest.approx(360 * first, abs=0.1)
-        assert float(width) == pytest.approx(360 * (last - first), abs=0.1)
+        bar = bars[b["title"]]
+        assert bar == pytest.approx((360 * first, 360 * (last - first)), abs=0.11)
 
 
 def test_heard_words_are_where_the_decoder_says(page):
@@ -221,9 +221,10 @@ def test_posteriors_are_the_models(job, text):
     names = read_lang(lang_dir(options)).tokens
     drawn = Page(svg[1])
     titles = [title for title in drawn.texts if title.strip()]
-    paths = dict(zip(titles, drawn.attributes("d", "path"), strict=False))
     wanted = (probs.amax(0) >= 0.05).nonzero().flatten().tolist()
-    assert [names[label] for label in wanted] == list(paths)[: len(wanted)]
+    assert [names[label] for label in wanted] == titles[: len(wanted)]
+    of_labels = drawn.attributes("d", "path")[: len(wanted)]
+    paths = dict(zip(titles[: len(wanted)], of_labels, strict=True))
     for label in wanted:
         tops = [float(y) for y in re.findall(r"V([\d.]+)H", paths[names[label]])]
         expected = [138 - 120 * p for p in probs[:, label].tolist() if p >= 0.05]
@@ -246,8 +247,8 @@ def test_long_sound_is_cut_off(job, text, monkeypatch):
     ("arguments", "message"),
     [
         (["--utterances", "u-9"], "no utterance u-9 among the 4 that are decoded"),
-        (["--method", "beam"], "no decoding of beam; run ./run.sh --stage 6"),
-        (["--set", "dev"], "no decoding of dev"),
+        (["--method", "beam"], "no decoding of beam; there are test by greedy, test by lucky"),
+        (["--set", "dev"], "no decoding of dev; there are test by"),
         (["--worst", "-1"], "choose 0 to 20 utterances"),
         (["--worst", "20"], "choose 0 to 20 utterances"),
     ],
@@ -255,6 +256,17 @@ def test_long_sound_is_cut_off(job, text, monkeypatch):
 def test_mistakes_are_named(job, arguments, message):
     with pytest.raises(AssertionError, match=message):
         run("local/report.py", str(EXP_DIR), *arguments)
+
+
+def test_what_is_missing_can_be_made_as_the_message_says(job):
+    results = EXP_DIR / "results.json"
+    before = results.read_text()
+    results.unlink()
+    with pytest.raises(AssertionError) as error:
+        run("local/report.py", str(EXP_DIR))
+    command = re.search(r"make it with python (.*)", str(error.value))[1]
+    run(*shlex.split(command))
+    assert results.read_text() == before
 
 
 def test_a_snippet_is_the_words_samples(job):
@@ -330,6 +342,41 @@ def test_worst_and_median_are_chosen_by_word_error_rate(job):
     assert choose(utterances[:3], 0, 1) == {"u-1": ["median"]}
 
 
+def test_a_textgrid_is_linked_by_the_name_of_its_file(job):
+    folder = EXP_DIR / "align_test"
+    folder.mkdir()
+    (folder / "u-4<&>.TextGrid").write_text("x")
+    (folder / "words.ctm").write_text("u-1 1 0.1 0.1 A\n")
+    (folder / "doubtful.txt").write_text("")
+    run("local/report.py", str(EXP_DIR), "--utterances", "u-4<&>")
+    shown = Page((job / EXP_DIR / "report/index.html").read_text(encoding="utf-8"))
+    links = set(shown.attributes("href"))
+    assert links > {"../align_test/u-4%3C%26%3E.TextGrid", "../align_test/words.ctm"}
+    assert "../align_test/doubtful.txt" not in links  # nothing is in it
+    shutil.rmtree(folder)
+
+
+def test_the_page_says_how_the_model_was_made(page):
+    options = Experiment(EXP_DIR).options(Options)
+    millions = sum(p.numel() for p in build_model(options).parameters()) / 1e6
+    assert f"model {millions:.2f} million parameters, encoder conformer" in page.text
+    assert "training 3.0 s for 3 epochs, 3 steps" in page.text
+    assert "train 1.5 s of speech, 4 utterances" in page.text  # 9 tones of 0.15 s, 4 pauses
+    assert "option value default data_dir data/toy" in page.text
+    assert "WER % word error rate" in page.text and "below 0" not in page.text
+
+
+def test_options_of_decoding_are_those_that_decoded(job):
+    """All others are the model's."""
+    config = EXP_DIR / "config.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("beam: 8", "beam: 3").replace("kind: word", "kind: char"))
+    run("local/report.py", str(EXP_DIR))
+    config.write_text(before)
+    shown = Page((job / EXP_DIR / "report/index.html").read_text(encoding="utf-8"))
+    assert "decoding.beam 3 8" in shown.text and "tokens.kind word bpe" in shown.text
+
+
 def test_tokens_spell_words():
     def emitted(*labels: str) -> list[Interval]:
         return [Interval(0.1 * i, 0.1 * i + 0.04, label) for i, label in enumerate(labels)]
@@ -364,6 +411,11 @@ for (const word of document.querySelectorAll("button")) {
   found.playing.push(word.classList.contains("playing"));
 }
 found.widths = [document.documentElement.scrollWidth, innerWidth];
+const boxes = (within, what) => [...document.querySelectorAll(within)].map((each) =>
+  [...each.querySelectorAll(what)].map((one) => {
+    const { left, top, right, bottom } = one.getBoundingClientRect();
+    return [left, top, right, bottom];
+  }));
 const result = document.createElement("pre");
 result.id = "found";
 result.textContent = JSON.stringify(found);
