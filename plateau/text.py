@@ -96,4 +96,5 @@ def read_lines(path: Path) -> list[str]:
 
     Not `str.splitlines`, which also parts lines at characters such as U+2028 or U+0085.
     """
-    return [line.removesuffix("\r") for line in read_text(path).removesuffix("\n").split("\n")]
+    text = read_text(path)
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []

@@ -64,6 +64,7 @@ def test_text_is_read_with_or_without_a_byte_order_mark(tmp_path):
     assert read_lines(tmp_path / "x") == ["a\u2028b\x0bc"]
     (tmp_path / "x").write_bytes(b"")
     assert read_text(tmp_path / "x") == ""
+    assert read_lines(tmp_path / "x") == []
 
 
 @pytest.mark.parametrize(

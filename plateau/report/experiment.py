@@ -7,9 +7,9 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from plateau.alignment.files import Interval
 from plateau.config import UserError
 from plateau.data.features import FRAME_SHIFT
+from plateau.decoding.files import Interval
 from plateau.io import read_json, write_text
 from plateau.machine import machine
 from plateau.report.audio import sample_range, wav
@@ -23,7 +23,8 @@ from plateau.report.pictures import (
     time_axis,
 )
 from plateau.report.utterances import Shown
-from plateau.results import Record, table_rows
+from plateau.results import LEGEND as LEGEND_OF_TABLE
+from plateau.results import Record, is_marked, table_rows
 
 MAX_SAMPLES = 1_000_000  # of sound in the page, which makes 2.7 MB; the utterances share them
 NUMBER, WRONG = ' class="number"', ' class="wrong"'
@@ -118,6 +119,8 @@ def _tables(records: Sequence[Record]) -> Iterator[str]:
         yield f"<thead>{_row('th', heading)}</thead>"
         yield f"<tbody>{''.join(_row('td', row) for row in rows)}</tbody>"
         yield "</table></div>"
+        if is_marked(rows):
+            yield f'<p class="source">{escape(LEGEND_OF_TABLE)}</p>'
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
