@@ -7,13 +7,14 @@ acoustic scale, but without the delay penalty, which is there to change the mode
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from conformer_ctc.options import Options
 from conformer_ctc.train import build_model
-from plateau.alignment.ctc import align
+from plateau.alignment.ctc import align, frames_needed
 from plateau.alignment.files import Alignment
 from plateau.alignment.run import Aligner, align_sets
 from plateau.config import UserError, cli
@@ -54,7 +55,12 @@ def load(exp_dir: Path, prior_scale: float | None = None) -> Aligner:
             loss.acoustic_scale,
         )
 
-    return Aligner(options, model.encoder.subsampling_factor, align_batch)
+    return Aligner(
+        options,
+        model.encoder.subsampling_factor,
+        align_batch,
+        partial(frames_needed, loss.topology),
+    )
 
 
 def main(exp_dir: Path, sets: str = "", prior_scale: float | None = None) -> None:

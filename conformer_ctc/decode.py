@@ -89,6 +89,8 @@ def main(exp_dir: Path) -> None:
         log_probs, lengths = model(features.to(device), lengths.to(device))  # (N, T', V), (N,)
         if decoding.prior_scale:
             log_probs = emission_scores(log_probs, model.prior.log_prior, decoding.prior_scale)
+            # Probabilities again, for the confidences: all paths change by the same.
+            log_probs = log_probs.log_softmax(2)
         return log_probs.cpu(), lengths.cpu()
 
     factor = model.encoder.subsampling_factor

@@ -1,6 +1,7 @@
 """Align audio with a trained experiment; `local/align.sh` calls it."""
 
 import importlib
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +17,8 @@ from plateau.config import UserError, cli
 from plateau.data.features import make_cuts
 from plateau.data.kaldi import Utterance, is_pipe, read_data_dir
 from plateau.data.manifests import manifests_of
-from plateau.io import replacing
-from plateau.text import read_text
+from plateau.io import file_name, replacing
+from plateau.text import normalise, read_text, without_odd_characters
 
 SHORTEST = 0.025  # seconds: the window of a feature frame
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,14 @@ def read_audio_file(audio: Path, text: str | None, text_file: Path | None) -> Ut
         raise UserError(f"{audio}: say what is said there, with either --text or --text-file")
     if text_file is not None:
         text = read_text(text_file)
-    name = re.sub(r"\s+", "_", audio.stem)
+    try:
+        str(audio.absolute()).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(audio).decode("utf-8", "replace")
+        raise UserError(
+            f"{shown}: the file's name is not UTF-8; rename it, or its folder"
+        ) from None
+    name = re.sub(r"\s+", "_", normalise(without_odd_characters(audio.stem))) or "audio"
     return Utterance(name, name, text, str(audio))
 
 
@@ -66,13 +74,13 @@ def tell_of_audio(recordings: RecordingSet, sampling_rate: int, channel: int) ->
         print(f"with several channels, of which --channel {channel} is taken: {several} recordings")
 
 
-def readable(cut: Cut) -> bool:
-    """Whether all samples of an utterance can be read; headers do not tell."""
+def why_unreadable(cut: Cut) -> str:
+    """What is said when the samples of an utterance are read; empty where all can be."""
     try:
         cut.load_audio()
-    except Exception:  # each of Lhotse's audio backends has exceptions of its own
-        return False
-    return True
+    except Exception as error:  # each of Lhotse's audio backends has exceptions of its own
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    return ""
 
 
 def align(
@@ -91,8 +99,8 @@ def align(
     for cut in make_cuts(recordings, supervisions, features) if len(supervisions) else ():
         if cut.duration < SHORTEST:
             left_out.append(f"{cut.id} has {1000 * cut.duration:.0f} ms, less than a window")
-        elif not readable(cut):
-            left_out.append(f"{cut.id} has damaged audio: not all of its samples can be read")
+        elif reason := why_unreadable(cut):
+            left_out.append(f"{cut.id} has audio that cannot be read: {reason}")
         else:
             cuts.append(cut)
     with replacing(out / "recordings.jsonl.gz") as temporary:
@@ -142,7 +150,7 @@ def main(
     if len(exp_dir.parents) < 4 or not (ROOT / exp_dir.parent.name / "align.py").is_file():
         raise UserError(f"{exp_dir}: not an experiment, which is exp/<corpus>/<recipe>/<exp>")
     name = data.resolve().name if data.is_dir() else utterances[0].id
-    out = (exp_dir / "aligned" / name if out is None else out).absolute()
+    out = (exp_dir / "aligned" / file_name(name) if out is None else out).absolute()
     # An experiment names its corpus as seen from the folder that has data/ and exp/.
     with chdir(exp_dir.parents[3]):
         if not align(exp_dir, utterances, out, name, channel):

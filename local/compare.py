@@ -7,6 +7,8 @@ from statistics import median
 
 from plateau.config import UserError, cli
 from plateau.io import read_json
+from plateau.results import shown
+from plateau.training.experiment import Experiment
 
 SEED = re.compile(r",training\.seed=\d+|-seed\d+$")  # run.sh's name of it, and one given by hand
 
@@ -28,7 +30,7 @@ def main(exp_dirs: list[Path], columns: str = "test:wer", seeds: bool = False) -
     for exp_dir in exp_dirs:
         path = exp_dir / "results.json"
         if not path.exists():
-            raise UserError(f"{path}: not there; run ./run.sh --stage 8 for this experiment")
+            raise UserError(f"{path}: not there; run {Experiment(exp_dir).command(8)}")
         records = read_json(path)
         name = str(exp_dir) if seeds else SEED.sub("", str(exp_dir))
         found[name].append([value(records, *column) for column in wanted])
@@ -36,9 +38,9 @@ def main(exp_dirs: list[Path], columns: str = "test:wer", seeds: bool = False) -
     print("|---" * (len(wanted) + 1) + "|")
     for name, rows in found.items():
         cells = []
-        for values in zip(*rows, strict=True):
+        for (_, _, metric), values in zip(wanted, zip(*rows, strict=True), strict=True):
             known = [x for x in values if x is not None]
-            cells.append(f"{median(known):.4g}" if known else "")
+            cells.append(shown(metric, median(known)) if known else "")
         of = f" (median of {len(rows)})" if len(rows) > 1 else ""
         print(f"| {name}{of} | " + " | ".join(cells) + " |")
 

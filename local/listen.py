@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from plateau.alignment.files import Interval
 from plateau.alignment.measures import true_times
 from plateau.config import UserError, cli
 from plateau.data.corpus import Corpus
-from plateau.io import replacing
+from plateau.decoding.files import Interval, read_ctm
+from plateau.io import file_name, replacing
 from plateau.report.audio import load_samples, sample_range, wav
-from plateau.report.utterances import read_ctm
 from plateau.training.experiment import Experiment, corpus_of, options_class
 
 
@@ -63,7 +62,7 @@ def main(
     first, end = sample_range(interval, cut.sampling_rate, len(samples))
     if first == end:
         raise UserError(f"{utterance}, word {word}: at {interval.start:.3f} s there is no audio")
-    name = f"{utterance.replace('/', '%2F')}_word-{word}.wav"
+    name = file_name(utterance, f"_word-{word}.wav")
     out = out or exp_dir / "report" / name
     with replacing(out) as temporary:
         temporary.write_bytes(wav(samples[first:end], cut.sampling_rate))

@@ -13,14 +13,16 @@ from plateau.alignment.measures import true_times
 from plateau.config import UserError, cli
 from plateau.data.corpus import Corpus
 from plateau.data.loading import Batch, load_batch
-from plateau.data.tokens import SentencePieceTokenizer, read_lang
+from plateau.data.tokens import read_lang
+from plateau.decoding.files import has_marks, read_ctm, spelt_words
+from plateau.decoding.scoring import read_scores
 from plateau.io import read_json
 from plateau.models.ctc import CtcModel
 from plateau.models.transducer import TransducerModel
 from plateau.report.audio import load_samples
 from plateau.report.experiment import write_report
 from plateau.report.facts import about, run_command
-from plateau.report.utterances import Shown, choose, read_ctm, read_scores, spelt_words
+from plateau.report.utterances import Shown, choose
 from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
 from plateau.training.recipe import load_final
 
@@ -91,18 +93,18 @@ def main(
     corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
     set_name, method = decoded(exp_dir, corpus, set, method)
     decode_dir = experiment.decode_dir(set_name, method)
-    scored = {u.id: u for u in read_scores(decode_dir).utterances}
+    ids = corpus.cuts(set_name).ids
+    scored = {u.id: u for u in read_scores(decode_dir, ids).utterances}
     named = utterances.replace(",", " ").split()
     if min(worst, median) < 0 or worst + median + len(named) > MAX_UTTERANCES:
         raise UserError(f"--worst, --median, --utterances: choose 0 to {MAX_UTTERANCES} utterances")
     reasons = choose(scored.values(), worst, median, named)
 
-    heard = read_ctm(decode_dir / "hyp.ctm", stage=6)
+    heard = read_ctm(decode_dir / "hyp_tokens.ctm", stage=6)
     known = {"true": true_times(corpus, set_name)}
     aligned = exp_dir / f"align_{set_name}" / "words.ctm"
     if aligned.exists():
         known["aligned"] = read_ctm(aligned, stage=7)
-    marked = isinstance(tokenizer, SentencePieceTokenizer)
     device = next(model.parameters()).device
     cuts = {cut.id: cut for cut in corpus.cuts(set_name) if cut.id in reasons}
     shown = []
@@ -124,7 +126,7 @@ def main(
                 log_probs=None if log_probs is None else log_probs[0],
                 subsampling_factor=model.encoder.subsampling_factor,
                 tokens=tokens,
-                words=words | {"heard": spelt_words(tokens, marked)},
+                words=words | {"heard": spelt_words(tokens, has_marks(tokenizer))},
             )
         )
     facts = about(experiment, options, model, tokenizer.tokens)

@@ -25,6 +25,18 @@ ALIGNMENT = {  # plateau/alignment/measures.py
     "word_boundary_within_50ms": "within 50 ms %",
     "blank_fraction": "blank fraction",
 }
+# Digits after the point. Files have values as they are: what is shown is rounded here, once.
+DIGITS = {"wer": 2, "cer": 2, "train_seconds": 0, "blank_fraction": 3}
+DIGITS |= dict.fromkeys(list(ALIGNMENT)[:4], 1)
+BEST = "*"  # after a set's lowest word error rate
+LEGEND = f"{BEST} lowest WER of the set"
+
+
+def shown(metric: str, value: float) -> str:
+    """A value as all tables have it."""
+    digits = 4 if metric.startswith(RTF) else DIGITS.get(metric)
+    return f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
+
 
 # What each column says, for those who see a table without the code.
 MEANINGS = {
@@ -55,8 +67,13 @@ def make_records(set_name: str, method: str, **metrics: float) -> list[Record]:
 
 
 def format_tables(records: Sequence[Record]) -> str:
-    """The tables of `table_rows` as text."""
+    """The tables of `table_rows` as text, with the legend where a word error rate is marked."""
     return "\n\n".join(map(_as_text, table_rows(records)))
+
+
+def is_marked(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a table has the mark that `LEGEND` explains."""
+    return any(cell.endswith(BEST) for row in rows for cell in row)
 
 
 def table_rows(records: Sequence[Record]) -> list[list[list[str]]]:
@@ -64,7 +81,8 @@ def table_rows(records: Sequence[Record]) -> list[list[list[str]]]:
 
     Returns:
         those of the two that have values: a list of rows of cells, headings first; the first two
-        columns are set and method
+        columns are set and method. `BEST` follows the lowest word error rates of a set, where it is
+        decoded by more than one method.
     """
     rtfs = dict.fromkeys(r["metric"] for r in records if r["metric"].startswith(RTF))
     recognition = RECOGNITION | {name: name.replace(RTF, RTF_HEADING) for name in rtfs}
@@ -92,16 +110,34 @@ def _rows(records: Sequence[Record], headings: Mapping[str, str]) -> list[list[s
     rows = [["set", "method", *headings.values()]]
     for key in dict.fromkeys((set_name, method) for set_name, method, _ in values):
         found = [values.get((*key, metric)) for metric in headings]
-        rows.append([*key, *("" if v is None else f"{v:.4g}" for v in found)])
+        cells = zip(headings, found, strict=True)
+        rows.append([*key, *("" if v is None else shown(metric, v) for metric, v in cells)])
+    if "wer" in headings:
+        _mark_best(rows[1:])
     return rows
 
 
+def _mark_best(rows: Sequence[list[str]]) -> None:
+    for set_name in {row[0] for row in rows}:
+        of_set = [row for row in rows if row[0] == set_name and row[2]]
+        lowest = min((float(row[2]) for row in of_set), default=None)
+        for row in of_set:
+            if len(of_set) > 1 and float(row[2]) == lowest:
+                row[2] += BEST
+
+
 def _as_text(rows: Sequence[Sequence[str]]) -> str:
+    marked = is_marked(rows)
+    if marked:  # digits stand below digits
+        rows = [
+            [*row[:2], row[2] if row[2].endswith(BEST) else f"{row[2]} ", *row[3:]] for row in rows
+        ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    lines = [
         "  ".join(
             cell.ljust(width) if i < 2 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
-    )
+    ]
+    return "\n".join([*lines, LEGEND] if marked else lines)

@@ -33,7 +33,11 @@ def load(exp_dir: Path) -> Aligner:
         topology = options.loss.topology
         return align(model, features.to(device), lengths.to(device), targets, topology)
 
-    return Aligner(options, model.encoder.subsampling_factor, align_batch, MAX_SECONDS)
+    def frames_needed(words: Sequence[Sequence[int]]) -> int:
+        return 1 if options.loss.topology == "rnnt" else sum(map(len, words))
+
+    factor = model.encoder.subsampling_factor
+    return Aligner(options, factor, align_batch, frames_needed, MAX_SECONDS)
 
 
 def main(exp_dir: Path, sets: str = "") -> None:

@@ -106,6 +106,14 @@ def best_paths(
     ]
 
 
+def frames_needed(topology: str, words: Words) -> int:
+    """Frames of the shortest path of a transcript, given as the token ids of each word."""
+    words = [word for word in words if word]
+    if not words:
+        return 0
+    return sum(not segment.optional for segment in segments_of(topology, words, BLANK_ID))
+
+
 def best_path_of_chain(scores: Tensor, segments: Sequence[Segment]) -> tuple[list[int], list[int]]:
     """What `best_paths` gives for one utterance, exactly, in little memory.
 

@@ -4,7 +4,8 @@ A word lasts from its first token's start to its last token's end. A lone ``▁`
 spelt by characters begin, is no part of it: nothing is said there, and it lies anywhere in the
 pause before. On a CTC path a token lasts for its run of frames. A transducer says where a token is
 emitted, not how long it is: so it lasts until the next one of the same word, and the last one of a
-word for a frame. Tokens that share a frame (topology ``rnnt``) divide it in equal parts.
+word for a frame. Tokens that share a frame (topology ``rnnt``) divide it in equal parts. All times
+are whole milliseconds within the audio (`plateau.decoding.files.in_milliseconds`).
 
 The confidence of a word is exp(mean of log p_t(y)) over the frames t that have one of its tokens y
 on the path: the duration-normalised posterior of Williams, Renals 1999, "Confidence measures from
@@ -13,33 +14,28 @@ hide how unlikely the few frames with tokens are where a word was not said.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from lhotse import SupervisionSegment, SupervisionSet
 from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
 from plateau.config import UserError
-from plateau.data.features import FRAME_SHIFT, frame_times
+from plateau.data.features import frame_times
 from plateau.data.tokens import WORD_START, Tokenizer, encode_words
-from plateau.decoding.scoring import CtmEntry, write_ctm
-from plateau.io import replacing, write_text
+from plateau.decoding.files import (
+    Interval,
+    emitted,
+    in_milliseconds,
+    whole_milliseconds,
+    write_ctm,
+)
+from plateau.io import file_name, replacing, write_text
 from plateau.text import normalise, read_lines
 
 Words = list[tuple[str, list[int]]]  # words and the token ids of each
-
-
-class Interval(NamedTuple):
-    """A piece of an utterance and what is said there."""
-
-    start: float  # seconds
-    end: float  # seconds
-    label: str
-    confidence: float | None = None  # of a word, 0..1, see the module; None if it is not known
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class AlignedUtterance:
         id: of the utterance
         tokens: in order
         words: in order
-        duration: seconds; of the encoder's frames, so up to one frame more than the audio
+        duration: seconds, of the audio
     """
 
     id: str
@@ -90,7 +86,12 @@ def words_of(tokenizer: Tokenizer, text: str) -> Words:
 
 
 def aligned_utterance(
-    id: str, words: Words, alignment: Alignment, subsampling_factor: int, tokenizer: Tokenizer
+    id: str,
+    words: Words,
+    alignment: Alignment,
+    subsampling_factor: int,
+    tokenizer: Tokenizer,
+    duration: float,
 ) -> AlignedUtterance:
     """Put times and confidences to tokens and words; see the module.
 
@@ -100,6 +101,7 @@ def aligned_utterance(
         alignment: of these words; frames and runs in order.
         subsampling_factor: feature frames for each frame of the encoder.
         tokenizer: names the tokens.
+        duration: seconds, of the audio; times are within it.
 
     Raises:
         ValueError: not one frame for each token.
@@ -108,26 +110,31 @@ def aligned_utterance(
     if len(ids) != len(alignment.frames):
         raise ValueError(f"{id}: {len(ids)} tokens and {len(alignment.frames)} frames")
     pieces = token_times(alignment, subsampling_factor)
-    token_intervals: list[Interval] = []
-    word_intervals: list[Interval] = []
-    for word, tokens in words:
-        if not tokens:  # a word without tokens has no time
-            continue
-        first = len(token_intervals)
+    raw: list[Interval] = []
+    for _, tokens in words:
+        first = len(raw)
         last = first + len(tokens) - 1
         for i in range(first, last + 1):
             until_next = alignment.runs is None and i < last
             end = pieces[i + 1][0] if until_next else pieces[i][1]
-            token_intervals.append(Interval(pieces[i][0], end, tokenizer.tokens[ids[i]]))
-        if token_intervals[first].label == WORD_START and first < last:
+            raw.append(Interval(pieces[i][0], end, tokenizer.tokens[ids[i]]))
+    token_intervals = in_milliseconds(raw, duration)
+
+    word_intervals: list[Interval] = []
+    end = 0
+    for word, tokens in words:
+        first, end = end, end + len(tokens)
+        if not tokens:  # a word without tokens has no time
+            continue
+        if token_intervals[first].label == WORD_START and len(tokens) > 1:
             first += 1
         confidence = None
         if alignment.log_posteriors is not None:
-            runs = (alignment.runs or [(f, f + 1) for f in alignment.frames])[first : last + 1]
-            total = sum(alignment.log_posteriors[first : last + 1])
-            confidence = math.exp(total / sum(end - start for start, end in runs))
-        word_intervals.append(Interval(pieces[first][0], pieces[last][1], word, confidence))
-    duration = alignment.num_frames * subsampling_factor * FRAME_SHIFT
+            runs = (alignment.runs or [(f, f + 1) for f in alignment.frames])[first:end]
+            total = sum(alignment.log_posteriors[first:end])
+            confidence = math.exp(total / sum(after - begin for begin, after in runs))
+        own = token_intervals[first:end]
+        word_intervals.append(Interval(own[0].start, own[-1].end, word, confidence))
     return AlignedUtterance(id, tuple(token_intervals), tuple(word_intervals), duration)
 
 
@@ -141,39 +148,34 @@ def token_times(alignment: Alignment, subsampling_factor: int) -> list[tuple[flo
     ]
 
 
-def emitted(frames: Sequence[int], subsampling_factor: int) -> list[tuple[float, float]]:
-    """Start and end (seconds) of the frame that emits each token; tokens of one frame divide it."""
-    in_frame, seen = Counter(frames), Counter[int]()
-    pieces = []
-    for frame in frames:
-        start, end = frame_times(frame, subsampling_factor)
-        piece = (end - start) / in_frame[frame]
-        pieces.append((start + seen[frame] * piece, start + (seen[frame] + 1) * piece))
-        seen[frame] += 1
-    return pieces
-
-
-def write_alignments(directory: Path, utterances: Sequence[AlignedUtterance]) -> None:
-    """Write ``tokens.ctm``, ``words.ctm`` and a TextGrid ``<id>.TextGrid`` of each utterance.
+def write_alignments(directory: Path, utterances: Sequence[AlignedUtterance]) -> dict[str, str]:
+    """Write ``tokens.ctm``, ``words.ctm`` and a TextGrid of each utterance.
 
     Times count from the start of the utterance. ``words.ctm`` has the confidences where these are
-    known. A TextGrid has the tiers "words" and "tokens". In its file's name, ``/`` of an id is
-    ``%2F``. TextGrids that are in the directory already are removed first.
+    known. A TextGrid has the tiers "words" and "tokens"; `plateau.io.file_name` names it after the
+    utterance. TextGrids that are in the directory already are removed first.
+
+    Returns:
+        the TextGrids that could not be written, by the ids of their utterances, and why
     """
     directory = Path(directory)
     for old in directory.glob("*.TextGrid"):
         old.unlink()
     for name in ("tokens", "words"):
-        entries = [
-            CtmEntry(utterance.id, start, end - start, label, confidence)
-            for utterance in utterances
-            for start, end, label, confidence in getattr(utterance, name)
-        ]
-        write_ctm(directory / f"{name}.ctm", entries)
+        write_ctm(directory / f"{name}.ctm", {u.id: getattr(u, name) for u in utterances})
+    failed = {}
     for utterance in utterances:
         tiers = {"words": utterance.words, "tokens": utterance.tokens}
-        path = directory / f"{utterance.id.replace('/', '%2F')}.TextGrid"
-        write_text(path, textgrid(tiers, utterance.duration))
+        try:
+            write_text(textgrid_path(directory, utterance.id), textgrid(tiers, utterance.duration))
+        except OSError as error:
+            failed[utterance.id] = error.strerror or str(error)
+    return failed
+
+
+def textgrid_path(directory: Path, id: str) -> Path:
+    """Where `write_alignments` puts an utterance's TextGrid."""
+    return directory / file_name(id, ".TextGrid")
 
 
 def write_supervisions(
@@ -181,8 +183,8 @@ def write_supervisions(
 ) -> None:
     """Write a Lhotse manifest of supervisions with alignments "word" and "token".
 
-    As everywhere in Lhotse, times count from the start of the recording. They end with the
-    utterance, and words have their confidence as score.
+    As everywhere in Lhotse, times count from the start of the recording. Words have their
+    confidence as score.
 
     Args:
         path: ends in ``.jsonl.gz``.
@@ -198,25 +200,27 @@ def write_supervisions(
 
 def _supervision(cut: Cut, utterance: AlignedUtterance) -> SupervisionSegment:
     (supervision,) = cut.supervisions
-    start = cut.start + supervision.start
+    start = round(cut.start + supervision.start, 8)  # 0.454, not 0.45399999999999996
     alignment = {}
     for kind, intervals in (("word", utterance.words), ("token", utterance.tokens)):
         alignment[kind] = [
             AlignmentItem(
                 label,
                 round(start + begin, 6),
-                round(min(end, supervision.duration) - begin, 6),
+                round(end - begin, 6),
                 None if confidence is None else round(confidence, 6),
             )
             for begin, end, label, confidence in intervals
         ]
-    return replace(supervision, start=start, alignment=alignment)
+    duration = round(supervision.duration, 8)
+    return replace(supervision, start=start, duration=duration, alignment=alignment)
 
 
 def textgrid(tiers: Mapping[str, Sequence[Interval]], duration: float) -> str:
     """Interval tiers in Praat's long text format, with empty intervals where nothing is said.
 
-    Times are rounded to microseconds. Quotes in labels are doubled, as Praat does.
+    Times are rounded to milliseconds, and the duration down. Quotes in labels are doubled, as Praat
+    does.
 
     Args:
         tiers: by name, intervals in order.
@@ -225,6 +229,7 @@ def textgrid(tiers: Mapping[str, Sequence[Interval]], duration: float) -> str:
     Raises:
         ValueError: intervals that are empty, overlap, or are not within the duration.
     """
+    duration = whole_milliseconds(duration) / 1000
     lines = [
         'File type = "ooTextFile"',
         'Object class = "TextGrid"',
@@ -281,7 +286,7 @@ def read_frames(path: Path) -> dict[str, list[int]]:
 def _fill(intervals: Iterable[Interval], duration: float) -> list[Interval]:
     """The intervals, rounded, with empty labels between and around them."""
     filled: list[Interval] = []
-    now, end_of_all = 0.0, _rounded(duration)
+    now, end_of_all = 0.0, duration
     for start, end, label, _ in intervals:
         start, end = _rounded(start), _rounded(end)
         if not now <= start < end <= end_of_all:
@@ -299,12 +304,12 @@ def _fill(intervals: Iterable[Interval], duration: float) -> list[Interval]:
 
 
 def _rounded(seconds: float) -> float:
-    return round(seconds, 6)
+    return round(seconds, 3)
 
 
 def _seconds(value: float) -> str:
     """As Praat writes numbers: no more digits than needed."""
-    return f"{value:.6f}".rstrip("0").rstrip(".")
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _quoted(label: str) -> str:

@@ -61,9 +61,10 @@ import torch
 from lhotse import SupervisionSegment
 from torch import Tensor
 
-from plateau.alignment.files import AlignedUtterance, Interval
+from plateau.alignment.files import AlignedUtterance
 from plateau.data.corpus import Corpus
 from plateau.data.tokens import BLANK_ID, WORD_START
+from plateau.decoding.files import Interval
 from plateau.models.subsampling import padding_mask
 
 BOUNDS_MS = (10, 25, 50, 100)
@@ -75,7 +76,8 @@ class Measured:
     """An aligned utterance with all that is known of it.
 
     Args:
-        aligned: its tokens and words, and the duration of the encoder's frames
+        aligned: its tokens and words
+        duration: seconds, of the encoder's frames: up to one frame more than the audio
         runs: for each token the frames that have it on the best path, from the start of the first
             to the end of the last; tokens of one frame part it between them
         true_words: empty where unknown
@@ -87,6 +89,7 @@ class Measured:
     """
 
     aligned: AlignedUtterance
+    duration: float
     runs: Sequence[Interval]
     true_words: Sequence[Interval] = ()
     true_tokens: Sequence[Interval] = ()
@@ -124,28 +127,37 @@ def measure(utterances: Sequence[Measured], frame_shift: float) -> dict[str, flo
         values["emission_delay_ms"] = emission_delay(peaks)
     if any(u.runs for u in utterances):
         runs = [u.runs for u in utterances]
-        values["blank_fraction"] = blank_fraction(runs, [u.aligned.duration for u in utterances])
+        values["blank_fraction"] = blank_fraction(runs, [u.duration for u in utterances])
         values["label_run_frames"] = label_run(runs) / frame_shift
     if with_words:
-        runs = [[run for run in u.runs if run.label != WORD_START] for u in with_words]
+        # With their tokens; a lone ``▁`` is no label of a word.
+        pairs = [
+            [
+                pair
+                for pair in zip(u.runs, u.aligned.tokens, strict=True)
+                if pair[0].label != WORD_START
+            ]
+            for u in with_words
+        ]
+        runs = [[run for run, _ in of_u] for of_u in pairs]
         truth = [u.true_words for u in with_words]
         values["peakiness"] = peakiness(zip(runs, truth, strict=True))
         values["word_occupancy_error"] = occupancy_error(
             [
                 (runs_of_words(of_u, u.aligned.words), u.true_words)
-                for of_u, u in zip(runs, with_words, strict=True)
+                for of_u, u in zip(pairs, with_words, strict=True)
             ],
-            [u.aligned.duration for u in with_words],
+            [u.duration for u in with_words],
         )
     if with_tokens:
         values["token_occupancy_error"] = occupancy_error(
             [(u.runs, u.true_tokens) for u in with_tokens],
-            [u.aligned.duration for u in with_tokens],
+            [u.duration for u in with_tokens],
         )
     for name, field in (("sharpness", "sharpness"), ("entropy_nats", "entropy")):
         known = [u for u in utterances if getattr(u, field) is not None]
         if known:
-            durations = [u.aligned.duration for u in known]
+            durations = [u.duration for u in known]
             values[name] = float(np.average([getattr(u, field) for u in known], weights=durations))
     return values
 
@@ -279,19 +291,25 @@ def path_runs(path: Iterable[int], frame_shift: float, tokens: Sequence[str]) ->
     return runs
 
 
-def runs_of_words(runs: Sequence[Interval], words: Sequence[Interval]) -> list[Interval]:
-    """The runs of an utterance's tokens, labelled with the aligned words in which they lie.
+def runs_of_words(
+    pairs: Iterable[tuple[Interval, Interval]], words: Sequence[Interval]
+) -> list[Interval]:
+    """The runs of an utterance's tokens, labelled with the aligned words in which the tokens lie.
+
+    Args:
+        pairs: runs with their tokens, whose times, unlike a run's, are within the audio.
+        words: aligned.
 
     Raises:
-        ValueError: the centre of a run is in no word.
+        ValueError: the centre of a token is in no word.
     """
     found, w = [], 0
-    for run in runs:
-        centre = (run.start + run.end) / 2
+    for run, token in pairs:
+        centre = (token.start + token.end) / 2
         while w < len(words) and words[w].end <= centre:
             w += 1
         if w == len(words) or centre < words[w].start:
-            raise ValueError(f"{run} is in none of the aligned words {list(words)}")
+            raise ValueError(f"{token} is in none of the aligned words {list(words)}")
         found.append(run._replace(label=words[w].label))
     return found
 

@@ -1,6 +1,6 @@
 """Alignment as every recipe does it: sets of a corpus, or any other cuts, by a trained model."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,9 +11,8 @@ from tqdm import tqdm
 from plateau.alignment.files import (
     AlignedUtterance,
     Alignment,
-    Interval,
     aligned_utterance,
-    emitted,
+    textgrid_path,
     token_times,
     words_of,
     write_alignments,
@@ -27,10 +26,11 @@ from plateau.data.corpus import TRAIN
 from plateau.data.features import FRAME_SHIFT
 from plateau.data.loading import Batch, BatchLoader
 from plateau.data.tokens import UNKNOWN, read_lang
+from plateau.decoding.files import Interval, emitted, whole_milliseconds
 from plateau.io import write_json, write_text
 from plateau.results import make_records
 from plateau.text import normalise
-from plateau.training.experiment import ExperimentOptions, corpus_of, lang_dir
+from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of, lang_dir
 
 # Words of a lower confidence are listed: either they were not said, or not so. Of 60 words put into
 # transcripts of espeak's test_clean where they were not said, this finds 60 with a CTC model and 59
@@ -47,12 +47,14 @@ class Aligner:
         subsampling_factor: feature frames for each frame of the encoder.
         align: from features (N, T, F), lengths (N,), and N transcripts, as the token ids of each
             word, to their best paths.
+        frames_needed: from a transcript of this form, to the frames of its shortest path.
         max_seconds: longer utterances would take too much memory, and are left out.
     """
 
     options: ExperimentOptions
     subsampling_factor: int
     align: Callable[[Tensor, Tensor, Sequence[Sequence[Sequence[int]]]], list[Alignment]]
+    frames_needed: Callable[[Sequence[Sequence[int]]], int]
     max_seconds: float = float("inf")
 
 
@@ -79,6 +81,9 @@ def align_sets(exp_dir: Path, aligner: Aligner, sets: str = "") -> None:
         raise UserError(
             f"--sets: {corpus.root} has no {', '.join(unknown)}; it has {', '.join(corpus.sets())}"
         )
+    # Sets that the corpus has no more; others may have been asked for by name.
+    gone = set(exp_dir.glob("align_*")) - {exp_dir / f"align_{name}" for name in corpus.sets()}
+    Experiment(exp_dir).set_aside(gone)
     for name in names:
         supervisions = corpus.supervisions(name)
         align_cuts(aligner, corpus.cuts(name), supervisions, exp_dir / f"align_{name}", name)
@@ -106,6 +111,9 @@ def align_cuts(
 
     Returns:
         how many utterances are aligned
+
+    Raises:
+        UserError: a TextGrid could not be written; all that could be is there.
     """
     left_out = list(left_out)
     kept = []
@@ -124,7 +132,8 @@ def align_cuts(
             CutSet.from_cuts(kept), aligner.options.loading, aligner.options.features
         )
         batches = tqdm(loader.batches(), desc=name, unit="batch", disable=None, leave=False)
-        for result in aligned(aligner, batches, tokenizer):
+        durations = {cut.id: cut.duration for cut in kept}
+        for result in aligned(aligner, batches, tokenizer, durations):
             (left_out if isinstance(result, str) else results).append(result)
     utterances = [result.measured.aligned for result in results]
     lines = [
@@ -136,7 +145,7 @@ def align_cuts(
 
     values = measures(results, list(supervisions), aligner.subsampling_factor)
     write_json(directory / "metrics.json", make_records(name, "alignment", **values))
-    write_alignments(directory, utterances)
+    unwritten = write_alignments(directory, utterances)
     write_supervisions(directory / "supervisions.jsonl.gz", kept, utterances)
     write_frames(
         directory / "frames.txt",
@@ -156,20 +165,42 @@ def align_cuts(
         print(f"{name}: {len(lines)} words may not have been said: {directory / 'doubtful.txt'}")
     for row in sorted(left_out):
         print(f"{name}: left out {row}")
+    renamed = {u.id: textgrid_path(directory, u.id).name for u in utterances}
+    renamed = {id: file for id, file in renamed.items() if file != f"{id}.TextGrid"}
+    if renamed:
+        id, file = next(iter(renamed.items()))
+        print(
+            f"{name}: {len(renamed)} TextGrids are not named as their utterances, which no file "
+            f"can be: too long, or with / or %; {id} is in {file}"
+        )
+    if unwritten:
+        id, why = next(iter(unwritten.items()))
+        raise UserError(
+            f"{name}: {len(unwritten)} of {len(utterances)} TextGrids could not be written, all "
+            f"other files are there; {textgrid_path(directory, id)}: {why}"
+        )
     return len(utterances)
 
 
 def aligned(
-    aligner: Aligner, batches: Iterable[Batch], tokenizer: Speller
+    aligner: Aligner, batches: Iterable[Batch], tokenizer: Speller, durations: Mapping[str, float]
 ) -> Iterator[Result | str]:
-    """Each utterance with its alignment, or why it has none: ``<id> <reason>``."""
+    """Each utterance with its alignment, or why it has none: ``<id> <reason>``.
+
+    Args:
+        aligner: the model.
+        batches: utterances.
+        tokenizer: of the model.
+        durations: of the utterances' audio, seconds, by id.
+    """
     unknown = tokenizer.tokens.index(UNKNOWN)
     factor = aligner.subsampling_factor
     for batch in batches:
         words = [words_of(tokenizer, text or "") for text in batch.texts]
         transcripts = [[tokens for _, tokens in each if tokens] for each in words]
         alignments = aligner.align(batch.features, batch.lengths, transcripts)
-        for id, each, alignment in zip(batch.ids, words, alignments, strict=True):
+        rows = zip(batch.ids, words, transcripts, alignments, strict=True)
+        for id, each, transcript, alignment in rows:
             size = sum(len(tokens) for _, tokens in each)
             unspellable = [word for word, tokens in each if unknown in tokens]
             if not size:
@@ -178,15 +209,25 @@ def aligned(
                 reason = tokenizer.lacking(unspellable)
                 yield f"{id} has words that the model cannot spell: {reason}"
             elif not alignment.frames:
-                yield f"{id} has {size} tokens and {alignment.num_frames} frames, no path fits"
+                yield f"{id} {_no_path(aligner.frames_needed(transcript), size, alignment)}"
+            elif size > whole_milliseconds(durations[id]):
+                yield f"{id} has {size} tokens in {durations[id]:.3f} s, more than milliseconds"
             else:
-                utterance = aligned_utterance(id, each, alignment, factor, tokenizer)
+                utterance = aligned_utterance(id, each, alignment, factor, tokenizer, durations[id])
                 yield Result(alignment, _measured(utterance, alignment, factor))
+
+
+def _no_path(needed: int, size: int, alignment: Alignment) -> str:
+    has = alignment.num_frames
+    if has < needed:
+        return f"is too short for its text: {size} tokens need {needed} frames, and it has {has}"
+    return f"has no path: the model gives none of its {size} tokens' paths a probability above 0"
 
 
 def _measured(utterance: AlignedUtterance, alignment: Alignment, factor: int) -> Measured:
     return Measured(
         utterance,
+        duration=alignment.num_frames * factor * FRAME_SHIFT,
         runs=[
             Interval(*times, token.label)
             for times, token in zip(token_times(alignment, factor), utterance.tokens, strict=True)
@@ -200,7 +241,7 @@ def _measured(utterance: AlignedUtterance, alignment: Alignment, factor: int) ->
 def measures(
     results: Iterable[Result], supervisions: Sequence[SupervisionSegment], subsampling_factor: int
 ) -> dict[str, float]:
-    """Measures of alignments (`plateau.alignment.measures`), rounded.
+    """Measures of alignments (`plateau.alignment.measures`).
 
     Args:
         results: of a set.
@@ -219,8 +260,7 @@ def measures(
                 true_tokens=matching(utterance.tokens, phones.get(utterance.id, ()), true_words),
             )
         )
-    values = measure(measured, subsampling_factor * FRAME_SHIFT)
-    return {name: round(value, 4) for name, value in values.items()}
+    return measure(measured, subsampling_factor * FRAME_SHIFT)
 
 
 def _new_words(

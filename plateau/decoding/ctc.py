@@ -29,6 +29,7 @@ class Hypothesis:
 
     tokens: tuple[int, ...]  # no blanks
     frames: tuple[int, ...]  # one per token, strictly increasing
+    log_posteriors: tuple[float, ...]  # of each token in its frame, nats
     score: float  # natural log probability, of what is said by the function that made it
 
 
@@ -59,7 +60,7 @@ def one_best(
     return [
         _hypothesis(path, frames, begins=[token > 0 for token in outputs])
         if path
-        else Hypothesis((), (), -math.inf)
+        else Hypothesis((), (), (), -math.inf)
         for (path, outputs), frames in zip(paths, _utterances(log_probs, lengths), strict=True)
     ]
 
@@ -126,7 +127,9 @@ def _hypothesis(
                 frames.append(t)
             elif scores[t] > scores[frames[-1]]:
                 frames[-1] = t
-    return Hypothesis(tuple(tokens), tuple(frames), sum(scores) if score is None else score)
+    posteriors = tuple(scores[t] for t in frames)
+    total = sum(scores) if score is None else score
+    return Hypothesis(tuple(tokens), tuple(frames), posteriors, total)
 
 
 def _search(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from torch import Tensor
 from tqdm import tqdm
 
@@ -72,6 +73,8 @@ def decode_test_sets(
 ) -> None:
     """Decode and score.
 
+    Folders of sets and methods that are not decoded any more are set aside first.
+
     The real-time factor is seconds of encoder and search, by the clock, per second of audio. It is
     measured for each batch size, with as many threads as torch has. Features are loaded between the
     measurements, in this process: one that loads ahead would take its share of the cores.
@@ -89,11 +92,17 @@ def decode_test_sets(
         UserError: the corpus has no test set.
     """
     corpus = corpus_of(options)
-    if not corpus.test_sets():
+    test_sets = corpus.test_sets()
+    if not test_sets:
         raise UserError(f"{corpus.root}: no set to decode; put one in {corpus.root}/test")
+    made = [experiment.decode_dir(name, method) for name in test_sets for method in searches]
+    experiment.set_aside(set(experiment.path.glob("decode_*")) - set(made))
     sizes = decoding.batch_sizes
-    for set_name in corpus.test_sets():
-        cuts = list(corpus.cuts(set_name).sort_by_duration())  # so that there is little padding
+    for set_name in test_sets:
+        found = corpus.cuts(set_name)
+        if not found:  # of an empty manifest Lhotse makes None
+            raise UserError(f"{corpus.manifest('cuts', set_name)}: no utterances to decode")
+        cuts = list(found.sort_by_duration())  # so that there is little padding
         total_seconds = sum(cut.duration for cut in cuts)
         decoded: dict[str, list[Decoded]] = {method: [] for method in searches}
         seconds: dict[int, Counter[str]] = {size: Counter() for size in sizes}
@@ -102,6 +111,7 @@ def decode_test_sets(
         )
         for first in range(0, len(cuts), max(sizes)):
             some = CutSet.from_cuts(cuts[first : first + max(sizes)])
+            cut_of = {cut.id: cut for cut in some}
             batch = load_batch(some, options.features)
             if first == 0:  # not counted: much is made when it is first used
                 _decode(batch, sizes[0], encode, searches)
@@ -110,7 +120,12 @@ def decode_test_sets(
                 seconds[size].update(taken)
                 if size == sizes[0]:
                     for method, nbest_lists in found.items():
-                        decoded[method] += map(Decoded, batch.ids, batch.texts, nbest_lists)
+                        decoded[method] += [
+                            _decoded(cut_of[id], text, hypotheses)
+                            for id, text, hypotheses in zip(
+                                batch.ids, batch.texts, nbest_lists, strict=True
+                            )
+                        ]
             progress.update(round(batch.seconds))
         progress.close()
         for method in searches:
@@ -119,8 +134,13 @@ def decode_test_sets(
                 decode_dir, decoded[method], tokenizer, subsampling_factor, decoding.nbest
             )
             for size in sizes:
-                metrics[f"{RTF}{size}"] = round(seconds[size][method] / total_seconds, 4)
+                metrics[f"{RTF}{size}"] = seconds[size][method] / total_seconds
             write_json(decode_dir / "metrics.json", make_records(set_name, method, **metrics))
+
+
+def _decoded(cut: Cut, text: str, hypotheses: Sequence[Hypothesis]) -> Decoded:
+    (supervision,) = cut.supervisions
+    return Decoded(cut.id, supervision.speaker or cut.id, cut.duration, text or "", hypotheses)
 
 
 def _decode(

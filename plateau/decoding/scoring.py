@@ -4,19 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import kaldialign
 
 from plateau.config import UserError
+from plateau.decoding.files import for_sclite, read_trn, write_trn
 from plateau.io import write_text
 from plateau.text import normalise
 
 GAP = ""  # in an alignment: no word on this side; no word is empty
-
-# What NIST sclite takes as markup in a transcript (alternatives, optional words, the empty word,
-# comments) becomes the full-width form of the same character, which Unicode has at +0xFEE0.
-_SCLITE_MARKUP = {ord(c): ord(c) + 0xFEE0 for c in "{}()@;"}
 
 
 @dataclass(frozen=True)
@@ -117,25 +113,29 @@ def score(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> Score
 
 
 def write_scores(directory: Path, scores: Scores) -> None:
-    """Write ``ref.trn``, ``hyp.trn`` and ``wer.txt`` into a directory.
+    """Write ``ref.trn``, ``hyp.trn`` and ``wer.txt`` into a directory."""
+    directory = Path(directory)
+    write_trn(directory / "ref.trn", {u.id: u.reference for u in scores.utterances})
+    write_trn(directory / "hyp.trn", {u.id: u.hypothesis or "" for u in scores.utterances})
+    write_text(directory / "wer.txt", report(scores))
 
-    The ``.trn`` are for NIST sclite: ``sclite -r ref.trn trn -h hyp.trn trn -i spu_id -e utf-8 -s``
-    (``-s`` compares case; without ``-e`` bytes are characters). The characters ``{ } ( ) @ ;``,
-    which sclite takes as markup, are written in their full-width forms.
+
+def read_scores(directory: Path, ids: Iterable[str] = ()) -> Scores:
+    """The scores of a decode directory, from its ``ref.trn`` and ``hyp.trn``.
+
+    Args:
+        directory: that `write_scores` wrote to.
+        ids: of the set; those that sclite could not read are written in another form.
 
     Raises:
-        UserError: sclite could not read an utterance id.
+        UserError: nothing is decoded there.
     """
-    for utterance in scores.utterances:
-        if utterance.id != utterance.id.translate(_SCLITE_MARKUP):
-            raise UserError(
-                f"utterance id {utterance.id}: sclite allows none of {{ }} ( ) @ ; in it"
-            )
-    references = ((u.reference, u.id) for u in scores.utterances)
-    hypotheses = ((u.hypothesis or "", u.id) for u in scores.utterances)
-    write_text(Path(directory) / "ref.trn", _trn(references))
-    write_text(Path(directory) / "hyp.trn", _trn(hypotheses))
-    write_text(Path(directory) / "wer.txt", report(scores))
+    names = {for_sclite(id): id for id in ids}
+    references, hypotheses = (
+        {names.get(id, id): text for id, text in read_trn(Path(directory) / name).items()}
+        for name in ("ref.trn", "hyp.trn")
+    )
+    return score(references, hypotheses)
 
 
 def report(scores: Scores) -> str:
@@ -168,31 +168,6 @@ def report(scores: Scores) -> str:
     lines += ["", "# Words: word errors correct in-reference in-hypothesis"]
     lines += _word_table(pairs)
     return "\n".join(lines) + "\n"
-
-
-class CtmEntry(NamedTuple):
-    """A token or word and when it was said."""
-
-    utterance: str  # or recording
-    start: float  # seconds from the start of the utterance
-    duration: float  # seconds
-    label: str
-    confidence: float | None = None  # 0..1
-
-
-def write_ctm(path: Path, entries: Iterable[CtmEntry]) -> None:
-    """Write ``<utterance> 1 <start> <duration> <label> [confidence]``, by utterance and start.
-
-    Raises:
-        ValueError: a label is empty or holds white space, and would break its line.
-    """
-    lines = []
-    for entry in sorted(entries, key=lambda entry: (entry.utterance, entry.start)):
-        if len(entry.label.split()) != 1 or entry.label != entry.label.strip():
-            raise ValueError(f"{entry.utterance}: {entry.label!r} cannot be a label in a ctm")
-        line = f"{entry.utterance} 1 {entry.start:.3f} {entry.duration:.3f} {entry.label}"
-        lines.append(line if entry.confidence is None else f"{line} {entry.confidence:.3f}")
-    write_text(path, "".join(line + "\n" for line in lines))
 
 
 def _percent(part: int, whole: int) -> float:
@@ -228,10 +203,6 @@ def _score_utterance(id: str, reference: str, hypothesis: str | None) -> ScoredU
         _errors(*(list(side) for side in characters)),
         tuple(kaldialign.align(*words, GAP)),
     )
-
-
-def _trn(texts: Iterable[tuple[str, str]]) -> str:
-    return "".join(f"{text.translate(_SCLITE_MARKUP)} ({id})\n" for text, id in texts)
 
 
 def _total_line(name: str, errors: Errors) -> str:

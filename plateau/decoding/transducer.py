@@ -5,7 +5,7 @@ All take a batch of utterances, frame by frame: the encoder's projections (N, T,
 Blank is label 0; the topologies are those of `plateau.graphs.transducer`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +41,7 @@ class Hypothesis:
 
     tokens: tuple[int, ...]  # no blanks
     frames: tuple[int, ...]  # one per token
+    log_posteriors: tuple[float, ...]  # with which the model emits each token there, nats
     score: float  # natural log probability, of what is said by the function that made it
 
 
@@ -76,6 +77,7 @@ def greedy_search(
     limit = max_labels if topology == "rnnt" else 1
     tokens: list[list[int]] = [[] for _ in range(num)]
     frames: list[list[int]] = [[] for _ in range(num)]
+    posteriors: list[list[float]] = [[] for _ in range(num)]
     lengths = lengths.to(device)
     for t in range(_last(lengths)):
         active = (lengths > t).nonzero().squeeze(1)  # utterances whose frame goes on: (n,)
@@ -85,12 +87,14 @@ def greedy_search(
             best, labels = log_probs.max(dim=1)  # (n,)
             scores[active] += best.double()
             emitted = labels != BLANK
-            active, labels = active[emitted], labels[emitted]
+            active, labels, best = active[emitted], labels[emitted], best[emitted]
             if not len(active):
                 break
-            for n, label in zip(active.tolist(), labels.tolist(), strict=True):
+            columns = (active.tolist(), labels.tolist(), best.tolist())
+            for n, label, log_posterior in zip(*columns, strict=True):
                 tokens[n].append(label)
                 frames[n].append(t)
+                posteriors[n].append(log_posterior)
             new_state = model.predictor.advance(tuple(s[active] for s in state), labels)
             for old, new in zip(state, new_state, strict=True):
                 old[active] = new
@@ -99,8 +103,8 @@ def greedy_search(
             log_probs = model.joiner(encoder[active, t], projected[active])  # (n, V)
             scores[active] += log_probs[:, BLANK].double()
     return [
-        Hypothesis(tuple(a), tuple(b), score)
-        for a, b, score in zip(tokens, frames, scores.tolist(), strict=True)
+        Hypothesis(tuple(a), tuple(b), tuple(c), score)
+        for a, b, c, score in zip(tokens, frames, posteriors, scores.tolist(), strict=True)
     ]
 
 
@@ -147,6 +151,7 @@ def modified_beam_search(
         frame = encoder[:, t].unsqueeze(1)  # (N, 1, J)
         log_probs = model.joiner(frame, projected.view(len(encoder), beam, -1))  # (N, B, V)
         log_probs[..., BLANK] -= blank_penalty
+        emissions = log_probs
         if topology == "constrained":
             log_probs = _add_next_blank(model, predictor, frame, beams.scores, log_probs, state)
         # An utterance at its end stays as it is: nothing but blank, for nothing.
@@ -154,7 +159,7 @@ def modified_beam_search(
         log_probs = log_probs.masked_fill(ended, -INF)
         log_probs[..., BLANK].masked_fill_(ended[..., 0], 0.0)
 
-        beams, sources, labels = beams.advance(t, log_probs.double())
+        beams, sources, labels = beams.advance(t, log_probs.double(), emissions.double())
         state = tuple(s[sources] for s in state)
         projected = projected[sources]
         emitted = (labels != BLANK).nonzero().squeeze(1)  # the predictor moves for these only
@@ -227,10 +232,35 @@ def fast_beam_search(
         max_states=max_states,
         max_contexts=max_contexts,
     )
-    nothing = [Hypothesis((), (), -INF)]
+    nothing = [Hypothesis((), (), (), -INF)]
     return [
-        [Hypothesis(*path) for path in paths] or nothing for paths in lattice_nbest(lattice, nbest)
+        [
+            Hypothesis(tokens, frames, _emissions(model, frames_of_one, tokens, frames), score)
+            for tokens, frames, score in paths
+        ]
+        or nothing
+        for paths, frames_of_one in zip(lattice_nbest(lattice, nbest), encoder, strict=True)
     ]
+
+
+def _emissions(
+    model: Model, encoder: Tensor, tokens: Sequence[int], frames: Sequence[int]
+) -> tuple[float, ...]:
+    """Log probabilities with which tokens are emitted in these frames of encoder (T, J).
+
+    The scores of a lattice of k2 have the graph's weights in them, so the model is asked again.
+    """
+    if not tokens:
+        return ()
+    state = model.predictor.start(1)
+    states = [state]
+    labels = torch.tensor(tokens, device=encoder.device)
+    for i in range(len(tokens) - 1):
+        states.append(state := model.predictor.advance(state, labels[i : i + 1]))
+    state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+    outputs = model.joiner.predictor(model.predictor.output(state))  # (U, J)
+    log_probs = model.joiner(encoder[list(frames)], outputs)  # (U, V)
+    return tuple(log_probs.gather(1, labels.unsqueeze(1)).squeeze(1).tolist())
 
 
 class _Predictor:
@@ -269,6 +299,7 @@ class _Beams:
     best: Tensor  # (N, B), that of the best of them
     tokens: Tensor  # (N, B, U), padded with blank
     frames: Tensor  # (N, B, U), of the best alignment
+    posteriors: Tensor  # (N, B, U), log probability with which each token is emitted there
     lengths: Tensor  # (N, B), numbers of tokens
 
     @classmethod
@@ -276,11 +307,16 @@ class _Beams:
         """One empty hypothesis for each utterance."""
         scores = torch.full((num, beam), -INF, dtype=torch.float64, device=device)
         scores[:, 0] = 0.0
-        zeros = torch.zeros(num, beam, dtype=torch.long, device=device)
-        return cls(scores, scores, zeros.unsqueeze(2), zeros.unsqueeze(2), zeros)
+        lengths = torch.zeros(num, beam, dtype=torch.long, device=device)
+        none = lengths.unsqueeze(2)
+        return cls(scores, scores, none, none, none.double(), lengths)
 
-    def advance(self, t: int, log_probs: Tensor) -> tuple["_Beams", Tensor, Tensor]:
+    def advance(
+        self, t: int, log_probs: Tensor, emissions: Tensor
+    ) -> tuple["_Beams", Tensor, Tensor]:
         """Go on by frame t, whose labels have ``log_probs`` (N, B, V), and keep the best.
+
+        ``emissions`` (N, B, V) are those of the labels alone, without a blank after them.
 
         Returns:
             the new beams; for each hypothesis the one that it came from, counted over all
@@ -310,11 +346,17 @@ class _Beams:
         through_twin = through_twin.gather(1, sources) & ~emitted
         lengths = self.lengths.gather(1, sources) + emitted
         frame_sources = torch.where(through_twin, prefixes.gather(1, sources), sources)
+        # What the last token is emitted with: the candidate's, or that of the twin.
+        twin_labels = torch.where(through_twin, last.gather(1, sources), labels)
+        emission = emissions.reshape(num, -1).gather(1, frame_sources * vocab_size + twin_labels)
         beams = _Beams(
             scores=kept,
             best=best.view(num, -1).gather(1, candidates),
             tokens=_rows(self.tokens, sources, lengths, emitted, labels),
             frames=_rows(self.frames, frame_sources, lengths, emitted | through_twin, t),
+            posteriors=_rows(
+                self.posteriors, frame_sources, lengths, emitted | through_twin, emission
+            ),
             lengths=lengths,
         )
         first = beam * torch.arange(num, device=sources.device).unsqueeze(1)  # (N, 1)
@@ -331,11 +373,11 @@ class _Beams:
 
     def hypotheses(self) -> list[list[Hypothesis]]:
         """Those that exist, best first."""
-        columns = (self.scores, self.lengths, self.tokens, self.frames)
+        columns = (self.scores, self.lengths, self.tokens, self.frames, self.posteriors)
         return [
             [
-                Hypothesis(tuple(tokens[:length]), tuple(frames[:length]), score)
-                for score, length, tokens, frames in zip(*utterance, strict=True)
+                Hypothesis(*(tuple(row[:length]) for row in rows), score)
+                for score, length, *rows in zip(*utterance, strict=True)
                 if score > -INF
             ]
             for utterance in zip(*(column.tolist() for column in columns), strict=True)
@@ -352,7 +394,8 @@ def _rows(
     rows = old[..., :size].gather(1, sources.unsqueeze(2).expand(-1, -1, size))
     position = (lengths - 1).clamp_min(0).unsqueeze(2)  # (N, B, 1)
     last = rows.gather(2, position).squeeze(2)
-    return rows.scatter(2, position, last.masked_fill(changed, 0).add(changed * value).unsqueeze(2))
+    new = torch.as_tensor(value, dtype=rows.dtype, device=rows.device)
+    return rows.scatter(2, position, torch.where(changed, new, last).unsqueeze(2))
 
 
 def _add_next_blank(

@@ -6,7 +6,7 @@ import wave
 import numpy as np
 from lhotse.cut import Cut
 
-from plateau.alignment.files import Interval
+from plateau.decoding.files import Interval
 
 
 def load_samples(cut: Cut) -> np.ndarray:

@@ -9,9 +9,9 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from plateau.alignment.files import Interval
 from plateau.config import UserError
 from plateau.data.features import FRAME_SHIFT
+from plateau.decoding.files import Interval
 from plateau.decoding.scoring import ScoredUtterance
 from plateau.io import file_name, read_json, write_text
 from plateau.machine import machine
@@ -30,7 +30,8 @@ from plateau.report.pictures import (
     time_axis,
 )
 from plateau.report.utterances import Shown
-from plateau.results import Record, meanings, table_rows
+from plateau.results import LEGEND as BEST_LEGEND
+from plateau.results import Record, is_marked, meanings, table_rows
 
 MAX_SAMPLES = 1_000_000  # of sound in the page, which makes 2.7 MB; the utterances share them
 PRINTED = 640  # pixels of a sheet of paper
@@ -186,6 +187,8 @@ def _tables(records: Sequence[Record]) -> Iterator[str]:
     tables = table_rows(records)
     for table in tables:
         yield from _table(table, "results")
+        if is_marked(table[1:]):
+            yield f'<p class="source">{escape(BEST_LEGEND)}</p>'
     yield from _definitions(meanings([heading for table in tables for heading in table[0]]))
 
 

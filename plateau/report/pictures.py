@@ -14,9 +14,9 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageFont
 from torch import Tensor
 
-from plateau.alignment.files import Interval
 from plateau.data.features import FRAME_SHIFT, frame_times
 from plateau.data.tokens import BLANK_ID
+from plateau.decoding.files import Interval
 from plateau.report.page import NUM_COLOURS
 
 PIXELS_PER_SECOND = 360

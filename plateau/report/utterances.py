@@ -1,18 +1,14 @@
 """Which utterances of a decoded set are shown, and what is known of them."""
 
-import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from plateau.alignment.files import Interval
 from plateau.config import UserError
-from plateau.data.tokens import WORD_START
-from plateau.decoding.scoring import ScoredUtterance, Scores, score
+from plateau.decoding.files import Interval
+from plateau.decoding.scoring import ScoredUtterance
 
 
 @dataclass(frozen=True)
@@ -40,56 +36,6 @@ class Shown:
     subsampling_factor: int
     tokens: Sequence[Interval]
     words: Mapping[str, Sequence[Interval]]
-
-
-def read_scores(decode_dir: Path) -> Scores:
-    """The scores of a decode directory, from its ``ref.trn`` and ``hyp.trn``.
-
-    Raises:
-        UserError: nothing is decoded there.
-    """
-    return score(*(_read_trn(decode_dir / name) for name in ("ref.trn", "hyp.trn")))
-
-
-def _read_trn(path: Path) -> dict[str, str]:
-    """Texts by utterance, from lines ``<text> (<utterance>)``."""
-    found = {}
-    for number, line in enumerate(_lines(path, "./run.sh --stage 6"), start=1):
-        match = re.fullmatch(r"(.*?)\s*\(([^()\s]+)\)", line)
-        if match is None:
-            raise UserError(f"{path}, line {number}: not of the form '<text> (<utterance>)'")
-        found[match[2]] = match[1]
-    return found
-
-
-def read_ctm(path: Path, stage: int) -> dict[str, tuple[Interval, ...]]:
-    """What `plateau.decoding.scoring.write_ctm` wrote: intervals by utterance, in order.
-
-    Args:
-        path: of the file.
-        stage: of `run.sh` that makes it.
-
-    Raises:
-        UserError: no such file, or not a ctm.
-    """
-    found: dict[str, list[Interval]] = defaultdict(list)
-    for number, line in enumerate(_lines(path, f"./run.sh --stage {stage}"), start=1):
-        try:
-            utterance, _, start, duration, label, *rest = line.split()
-            confidence = float(rest[0]) if rest else None
-            interval = Interval(float(start), float(start) + float(duration), label, confidence)
-            found[utterance].append(interval)
-        except ValueError:
-            raise UserError(
-                f"{path}, line {number}: not of the form '<utterance> 1 <start> <duration> <label>'"
-            ) from None
-    return {utterance: tuple(intervals) for utterance, intervals in found.items()}
-
-
-def _lines(path: Path, made_by: str) -> list[str]:
-    if not path.exists():
-        raise UserError(f"{path}: no such file; make it with {made_by}")
-    return path.read_text(encoding="utf-8").splitlines()
 
 
 def choose(
@@ -131,25 +77,3 @@ def choose(
     for id, reason in wanted:
         reasons.setdefault(id, []).append(reason)
     return reasons
-
-
-def spelt_words(tokens: Sequence[Interval], marked: bool) -> list[Interval]:
-    """The words that emitted tokens spell, from their first to their last token.
-
-    Args:
-        tokens: in order.
-        marked: whether a word begins with ``▁``, as in subwords and characters; if not, each token
-            is one. A lone ``▁`` belongs to no word: it comes somewhere in the pause before.
-    """
-    words: list[list[Interval]] = []
-    for token in tokens:
-        if not words or not marked or token.label.startswith(WORD_START):
-            words.append([])
-        label = token.label.removeprefix(WORD_START) if marked else token.label
-        if label:
-            words[-1].append(token._replace(label=label))
-    return [
-        Interval(word[0].start, word[-1].end, "".join(token.label for token in word))
-        for word in words
-        if word
-    ]

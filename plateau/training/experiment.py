@@ -1,6 +1,8 @@
 """What every recipe's options have in common, and where an experiment keeps its things."""
 
 import importlib
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,33 @@ class Experiment:
     def decode_dir(self, set_name: str, method: str) -> Path:
         """Where the hypotheses and scores of a set and method are."""
         return self.path / f"decode_{set_name}_{method}"
+
+    def command(self, stage: int) -> str:
+        """What does a stage, the later ones even where they are marked as done.
+
+        Not the training: it would start again.
+        """
+        exp_dir = self.path.resolve()
+        recipe_dir = exp_dir.parent
+        options = ("--corpus", recipe_dir.parent.name, "--recipe", recipe_dir.name)
+        again = ["--force"] if stage > 5 else []
+        words = ["./run.sh", *options, "--exp", exp_dir.name, "--stage", str(stage), *again]
+        return shlex.join(words)
+
+    def set_aside(self, folders: Iterable[Path]) -> None:
+        """Move results that the options do not make any more into a folder ``before-N``."""
+        folders = sorted(folders)
+        if not folders:
+            return
+        n = 1
+        while (self.path / f"before-{n}").exists():
+            n += 1
+        aside = self.path / f"before-{n}"
+        aside.mkdir()
+        for folder in folders:
+            folder.rename(aside / folder.name)
+        names = ", ".join(folder.name for folder in folders)
+        print(f"not among the sets and methods any more, kept in {aside}: {names}")
 
     def options(self, cls: type[T], section: str | None = None) -> T:
         """The options as the run stored them."""

@@ -135,7 +135,7 @@ def test_times_and_confidences_by_hand():
         runs=((0, 2), (3, 5), (7, 8)),
         log_posteriors=(2 * math.log(0.5), 2 * math.log(0.125), math.log(0.9)),
     )
-    utterance = aligned_utterance("u", [("ab", [1, 2]), ("c", [3])], alignment, 4, Letters())
+    utterance = aligned_utterance("u", [("ab", [1, 2]), ("c", [3])], alignment, 4, Letters(), 0.315)
     assert utterance.tokens == (
         (0.0, pytest.approx(0.065), "a", None),
         (pytest.approx(0.105), pytest.approx(0.185), "b", None),
@@ -145,8 +145,20 @@ def test_times_and_confidences_by_hand():
         (0.0, pytest.approx(0.185), "ab", pytest.approx(0.25)),
         (pytest.approx(0.265), pytest.approx(0.305), "c", pytest.approx(0.9)),
     )
-    assert utterance.duration == pytest.approx(0.32)
+    assert utterance.duration == 0.315
     assert token_times(alignment, 4)[1] == pytest.approx((0.105, 0.185))
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_frames_needed_are_those_of_the_shortest_path(topology):
+    for words in TRANSCRIPTS:
+        shortest = next(
+            num_frames
+            for num_frames in itertools.count(1)
+            if next(iter(segmentations(num_frames, words, topology)), None) is not None
+        )
+        assert ctc.frames_needed(topology, words) == shortest
+    assert ctc.frames_needed(topology, [[], [1], []]) == ctc.frames_needed(topology, [[1]])
 
 
 class Given(torch.nn.Module):

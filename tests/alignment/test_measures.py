@@ -231,14 +231,17 @@ def test_sharpness_and_entropy():
 def test_runs_of_words():
     runs = path_runs([0, 1, 0, 2, 1, 0], 1.0, "_xy")
     words = (Interval(1, 4, "ab"), Interval(4, 5, "c"))
-    assert runs_of_words(runs, words) == [
+    tokens = [run._replace(start=run.start + 0.1) for run in runs]
+    late = [*tokens[:2], tokens[2]._replace(end=4.2)]  # where the audio ends
+    words = (words[0], words[1]._replace(end=4.2))
+    assert runs_of_words(zip(runs, late, strict=True), words) == [
         Interval(1, 2, "ab"),
         Interval(3, 4, "ab"),
         Interval(4, 5, "c"),
     ]
     for bad in (words[:1], words[1:], ()):
         with pytest.raises(ValueError, match="in none of the aligned words"):
-            runs_of_words(runs, bad)
+            runs_of_words(zip(runs, late, strict=True), bad)
 
 
 def test_measures_of_a_set_by_hand():
@@ -249,6 +252,7 @@ def test_measures_of_a_set_by_hand():
     words = (Interval(0.1, 0.4, "ab"), Interval(0.7, 0.8, "c"))
     known = Measured(
         AlignedUtterance("known", tuple(first), words, 1.0),
+        1.0,
         first,
         true_words=(Interval(0.0, 0.4, "ab"), Interval(0.6, 1.0, "c")),
         true_tokens=(Interval(0.0, 0.2, "a"), Interval(0.2, 0.4, "b"), Interval(0.6, 1.0, "c")),
@@ -256,7 +260,9 @@ def test_measures_of_a_set_by_hand():
         sharpness=0.9,
         entropy=0.2,
     )
-    unknown = Measured(AlignedUtterance("unknown", tuple(second), (), 3.0), second, sharpness=0.5)
+    unknown = Measured(
+        AlignedUtterance("unknown", tuple(second), (), 3.0), 3.0, second, sharpness=0.5
+    )
     values = measure([known, unknown], frame_shift=0.1)
     assert values == pytest.approx(
         {
@@ -285,7 +291,7 @@ def test_measures_of_a_set_by_hand():
 def test_measure_wants_a_run_and_a_peak_for_each_token():
     runs = path_runs([1, 2], 0.1, "_ab")
     aligned = AlignedUtterance("utt", tuple(runs), (Interval(0, 0.2, "ab"),), 0.2)
-    for wrong in (Measured(aligned, runs[:1]), Measured(aligned, runs, peaks=[0.05])):
+    for wrong in (Measured(aligned, 0.2, runs[:1]), Measured(aligned, 0.2, runs, peaks=[0.05])):
         with pytest.raises(ValueError, match="utt: 2 tokens"):
             measure([wrong], 0.1)
 
@@ -294,8 +300,8 @@ def test_a_transducers_tokens_of_one_frame_part_it(tmp_path):
     """As `aligned_utterance` has it, the runs of such tokens are together one frame."""
     tokenizer = make_lang(tmp_path / "lang_word", ["x y z"], TokenOptions(kind="word"))
     words = [(word, tokenizer.encode(word)) for word in "xyz"]
-    aligned = aligned_utterance("utt", words, Alignment((2, 2, 5), 0.0, 10), 4, tokenizer)
-    values = measure([Measured(aligned, aligned.tokens)], 0.04)
+    aligned = aligned_utterance("utt", words, Alignment((2, 2, 5), 0.0, 10), 4, tokenizer, 0.4)
+    values = measure([Measured(aligned, 0.4, aligned.tokens)], 0.04)
     assert values["blank_fraction"] == pytest.approx(8 / 10)
     assert values["label_run_frames"] == pytest.approx(2 / 3)
 
@@ -340,7 +346,7 @@ def test_a_lone_word_mark_is_part_of_no_word():
     # "▁ a b" with the mark in a pause of 0.2 s before a word of 0.2 s, which the letters fill.
     runs = (Interval(0.1, 0.3, "▁"), Interval(0.3, 0.4, "a"), Interval(0.4, 0.5, "b"))
     word = (Interval(0.3, 0.5, "ab"),)
-    values = measure([Measured(AlignedUtterance("u", runs, word, 1.0), runs, word)], 0.02)
+    values = measure([Measured(AlignedUtterance("u", runs, word, 1.0), 1.0, runs, word)], 0.02)
     assert values["peakiness"] == pytest.approx(1)
     assert values["word_occupancy_error"] == pytest.approx(0)
     assert values["blank_fraction"] == pytest.approx(0.6)  # on the path it is a label

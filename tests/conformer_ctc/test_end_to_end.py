@@ -17,6 +17,7 @@ from lhotse.bin.modes import cli as lhotse_cli
 from conformer_ctc.options import DecodingOptions
 from plateau.training import checkpoint
 from tests.job import SETS, assert_watched, check_nbest, run, run_job, start, trn
+from tests.sclite import counts, needs_sclite
 
 EXP_DIR = Path("exp/toy/conformer_ctc/x")
 METHODS = DecodingOptions().methods
@@ -97,7 +98,7 @@ def test_scores_are_those_of_the_transcripts(job, set_name, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_ctm_spells_the_hypotheses_within_the_utterances(job, method):
+def test_the_ctms_spell_the_hypotheses_within_the_utterances(job, method):
     decode_dir = job / EXP_DIR / f"decode_test_{method}"
     hypotheses = trn(decode_dir / "hyp.trn")
     durations = {
@@ -106,17 +107,32 @@ def test_the_ctm_spells_the_hypotheses_within_the_utterances(job, method):
     }
     spelt = {name: "" for name in hypotheses}
     previous = ("", 0.0)
-    for line in (decode_dir / "hyp.ctm").read_text(encoding="utf-8").splitlines():
-        name, channel, start, duration, token = line.split()
-        assert channel == "1"
+    for line in (decode_dir / "hyp_tokens.ctm").read_text(encoding="utf-8").splitlines():
+        name, channel, start, duration, token, confidence = line.split()
+        assert channel == "1" and 0 <= float(confidence) <= 1
         # A frame after subsampling by 4; the first begins with the audio, not 15 ms before it.
-        assert float(duration) == (0.04 if float(start) else 0.025)
+        end = float(start) + float(duration)
+        assert float(duration) == (0.04 if float(start) else 0.025) or end == durations[name]
         assert (name, float(start)) > previous
-        assert float(start) <= durations[name]
+        assert end <= durations[name]
         previous = (name, float(start))
         spelt[name] += token
     assert {name: word.replace("▁", " ").split() for name, word in spelt.items()} == hypotheses
     assert any(hypotheses.values())
+    words = {name: [] for name in hypotheses}
+    for line in (decode_dir / "hyp.ctm").read_text(encoding="utf-8").splitlines():
+        words[line.split()[0]].append(line.split()[4])
+    assert words == hypotheses
+
+
+@needs_sclite
+@pytest.mark.parametrize("kind", ["trn", "ctm"])
+@pytest.mark.parametrize("method", METHODS)
+def test_sclite_finds_the_same_errors(job, method, kind):
+    decode_dir = job / EXP_DIR / f"decode_test_{method}"
+    found = counts(decode_dir, kind)
+    total = (decode_dir / "wer.txt").read_text().splitlines()[0]
+    assert f" [ {found['errors']} / {found['words']}, " in total
 
 
 def test_prefix_beam_search_gives_nbest_lists(job):
@@ -170,6 +186,9 @@ def test_another_topology_with_a_prior(job):
     state = checkpoint.load(job / exp_dir / "checkpoints/averaged.pt")["model"]
     assert float(state["prior.prior"].sum()) == pytest.approx(1.0)
     assert float(state["prior.prior"][1]) < 0.05  # <unk>, which is never said
+    tokens = (job / exp_dir / "decode_test_lexicon/hyp_tokens.ctm").read_text().splitlines()
+    # Posteriors divided by a prior are no probabilities, and most would be above 1.
+    assert sum(float(line.split()[5]) < 0.9995 for line in tokens) > len(tokens) / 2
     records = json.loads((job / exp_dir / "decode_test_lexicon/metrics.json").read_text())
     assert next(r["value"] for r in records if r["metric"] == "wer") < 100
 

@@ -71,6 +71,9 @@ def test_greedy_frames_are_peaks_of_runs():
     (hypothesis,) = greedy_search(log_probs, torch.tensor([8]))
     assert hypothesis.tokens == (1, 1, 2)  # the blank parts the two 1s
     assert hypothesis.frames == (2, 5, 7)
+    # one_hot: of four labels, the others have 0.05 each.
+    expected = [math.log(weight / (weight + 0.15)) for weight in (0.8, 0.7, 0.9)]
+    assert hypothesis.log_posteriors == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_silence_and_no_frames_give_no_tokens(search):
     log_probs = one_hot([0, 0, 0])
     silence = search(log_probs, torch.tensor([3]))
     assert (silence[0].tokens, silence[0].frames) == ((), ())
-    assert search(log_probs, torch.tensor([0])) == [Hypothesis((), (), 0.0)]
+    assert search(log_probs, torch.tensor([0])) == [Hypothesis((), (), (), 0.0)]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -169,6 +172,8 @@ def test_a_lexicon_with_segments_is_the_best_path_of_known_words(
         assert found.tokens == tuple(token for word in sentence for token in word)
         assert found.score == pytest.approx(found_paths[path, sentence][1], abs=1e-5)
         assert [path[t] for t in found.frames] == list(found.tokens)
+        posteriors = [float(frames[t, path[t]]) for t in found.frames]
+        assert found.log_posteriors == pytest.approx(posteriors)
         assert list(found.frames) == sorted(set(found.frames))
 
 
@@ -179,7 +184,7 @@ def test_nothing_is_heard_where_no_word_fits():
     log_probs = torch.full((1, 2, 3), -1e30)
     log_probs[..., 1] = 0  # "1" in both frames, which is no word
     (found,) = one_best(log_probs, torch.tensor([2]), lexicon_graph({(2, 1): 0.0}, 3))
-    assert found == Hypothesis((), (), -math.inf)
+    assert found == Hypothesis((), (), (), -math.inf)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -195,6 +200,8 @@ def test_a_wide_prefix_search_is_enumeration(seed):
             total, path = expected[h.tokens]
             assert h.score == pytest.approx(total, abs=1e-9)
             assert h.frames == peaks(path, frames)
+            expected_posteriors = [float(frames[t, path[t]]) for t in h.frames]
+            assert h.log_posteriors == pytest.approx(expected_posteriors)
 
 
 def test_prefix_search_finds_what_greedy_misses():

@@ -24,6 +24,7 @@ FIRST_USE = 1000.0  # seconds that only the first call takes
 class Hypothesis:
     tokens: tuple[int, ...]
     frames: tuple[int, ...]
+    log_posteriors: tuple[float, ...]
     score: float
 
 
@@ -44,14 +45,19 @@ class Fake:
         """``a`` in the last frame, or ``b`` in batches smaller than 4."""
         self.now += 0.5 * len(lengths)
         token = TOKENS.index("a" if len(lengths) >= 4 else "b")
-        return [Hypothesis((token,), (length - 1,), -1.0) for length in lengths.tolist()]
+        return [
+            Hypothesis((token,), ((length - 1) // 4,), (-0.5,), -1.0) for length in lengths.tolist()
+        ]
 
     def beam(self, encoded, lengths):
         """Of the five hypotheses two say nothing: blank is not a word."""
         self.now += 1.5 * len(lengths)
         tokens = [(2, 3), (), (), (4,), (3, 2, 4)]
         return [
-            [Hypothesis(t, tuple(range(len(t))), -0.25 - i) for i, t in enumerate(tokens)]
+            [
+                Hypothesis(t, tuple(range(len(t))), (-0.5,) * len(t), -0.25 - i)
+                for i, t in enumerate(tokens)
+            ]
             for _ in lengths
         ]
 
@@ -121,7 +127,30 @@ def test_hypotheses_are_those_of_the_first_size(decode, tmp_path, cuts, sizes, w
     # The hypothesis lies in the last frame of just this utterance; a frame is 0.04 s, see
     # `frame_times`.
     starts = {line.split()[0]: line.split()[2] for line in (decode_dir / "hyp.ctm").open()}
-    assert starts == {cut.id: f"{(cut.num_frames - 1) * 0.04 - 0.015:.3f}" for cut in cuts}
+    assert starts == {
+        cut.id: f"{max((cut.num_frames - 1) // 4 * 0.04 - 0.015, 0):.3f}" for cut in cuts
+    }
+
+
+def test_folders_of_other_methods_and_sets_are_set_aside(decode, tmp_path):
+    old = ("decode_test_lexicon", "decode_test_gone_greedy", "decode_test_greedy")
+    for folder in old:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "metrics.json").write_text(f'["{folder}"]')
+    decode()
+    made = {"decode_test_greedy", "decode_test_beam"}
+    assert {path.parent.name for path in tmp_path.glob("*/metrics.json")} == made
+    for folder in old[:2]:  # nothing is lost
+        assert (tmp_path / "before-1" / folder / "metrics.json").read_text() == f'["{folder}"]'
+    decode()
+    assert not (tmp_path / "before-2").exists()
+
+
+def test_a_set_without_utterances_is_named(decode, tmp_path):
+    manifest = Corpus(tmp_path / "toy").manifest("cuts", "test")
+    CutSet.from_cuts([]).to_file(manifest)
+    with pytest.raises(UserError, match=r"toy_cuts_test\.jsonl\.gz: no utterances to decode"):
+        decode()
 
 
 def test_nbest_has_each_word_sequence_once_best_first(decode, tmp_path, cuts):

@@ -1,6 +1,3 @@
-import re
-import shutil
-import subprocess
 import unicodedata
 
 import pytest
@@ -8,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plateau.config import UserError
-from plateau.decoding.scoring import CtmEntry, report, score, write_ctm, write_scores
+from plateau.decoding.scoring import read_scores, report, score, write_scores
+from tests.sclite import counts, needs_sclite
 
 REFERENCES = {
     "ann-1": "the cat sat on the mat",
@@ -144,47 +142,28 @@ def test_trn(tmp_path):
     assert (tmp_path / "wer.txt").read_text(encoding="utf-8").startswith("%WER 50.00 [ 8 / 16, ")
 
 
-def test_an_id_that_sclite_cannot_read(tmp_path):
-    with pytest.raises(UserError, match=r"u\(1\)"):
-        write_scores(tmp_path, score({"u(1)": "a"}, {}))
-    assert list(tmp_path.iterdir()) == []
+def test_scores_are_read_again_with_their_ids(tmp_path):
+    scores = score(REFERENCES | {"u(1)": "a"}, HYPOTHESES | {"u(1)": "b"})
+    write_scores(tmp_path, scores)
+    assert (tmp_path / "ref.trn").read_text(encoding="utf-8").endswith("\na (u（1）)\n")
+    found = read_scores(tmp_path, ids=["u(1)"])
+    assert [u.id for u in found.utterances] == [u.id for u in scores.utterances]
+    # A missing hypothesis is an empty one there.
+    assert (found.words, found.characters) == (scores.words, scores.characters)
 
 
-@pytest.mark.skipif(shutil.which("sclite") is None, reason="needs NIST sclite (Debian: sctk)")
+@needs_sclite
 def test_sclite_agrees(tmp_path):
-    odd = {"c-1": "{ a / b } (x) @ ;; * The", "c-2": "a b", "c-3": ""}
-    heard = {"c-1": "{ a / c } (x) @ ;; * the", "c-2": "", "c-3": "b"}
+    odd = {"c-1": "{ a / b } (x) @ ;; * The", "c-2": "a b", "c-3": "", "(c);4": "* x"}
+    heard = {"c-1": "{ a / c } (x) @ ;; * the", "c-2": "", "c-3": "b", "(c);4": "x"}
     scores = score(REFERENCES | odd, HYPOTHESES | heard)
     write_scores(tmp_path, scores)
-    command = "sclite -r ref.trn trn -h hyp.trn trn -i spu_id -e utf-8 -s -o rsum stdout"
-    done = subprocess.run(
-        command.split(), cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
-    columns = re.search(r"\| *Sum *\|([\d |]+)\|", done)
-    assert columns, done
-    sentences, words, _, sub, deleted, inserted, total, wrong = map(
-        int, re.findall(r"\d+", columns[1])
+    found, ours = counts(tmp_path, "trn"), scores.words
+    assert found["sentences"] == len(scores.utterances)
+    assert found["wrong"] == scores.wrong_utterances
+    assert (found["words"], found["errors"]) == (ours.reference_length, ours.total)
+    assert (found["sub"], found["del"], found["ins"]) == (
+        ours.substitutions,
+        ours.deletions,
+        ours.insertions,
     )
-    ours = scores.words
-    assert (sentences, wrong) == (len(scores.utterances), scores.wrong_utterances)
-    assert (words, total) == (ours.reference_length, ours.total)
-    assert (sub, deleted, inserted) == (ours.substitutions, ours.deletions, ours.insertions)
-
-
-def test_ctm(tmp_path):
-    entries = [
-        CtmEntry("b", 0.04, 0.04, "▁a"),
-        CtmEntry("a", 1.2345, 0.1, "x", 0.5),
-        CtmEntry("a", 0.0, 0.04, "y", 1.0),
-    ]
-    write_ctm(tmp_path / "hyp.ctm", iter(entries))
-    assert (tmp_path / "hyp.ctm").read_text(encoding="utf-8") == (
-        "a 1 0.000 0.040 y 1.000\na 1 1.234 0.100 x 0.500\nb 1 0.040 0.040 ▁a\n"
-    )
-
-
-@pytest.mark.parametrize("label", ["", "a b", " a", "\n"])
-def test_a_label_that_would_break_a_ctm(tmp_path, label):
-    with pytest.raises(ValueError, match="u: "):
-        write_ctm(tmp_path / "hyp.ctm", [CtmEntry("u", 0.0, 1.0, label)])
-    assert list(tmp_path.iterdir()) == []

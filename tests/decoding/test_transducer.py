@@ -16,6 +16,7 @@ from plateau.decoding.transducer import (
 )
 from plateau.models.joiner import Joiner, JoinerOptions
 from plateau.models.predictor import PredictorOptions, build_predictor
+from tests.decoding.enumeration import Scores, emission_scores, enumerate_sequences, step
 
 J = 5
 TOPOLOGIES = ["rnnt", "rna", "constrained"]
@@ -47,50 +48,6 @@ def make_encoder(n=5, t=5, seed=0):
     return torch.randn(n, t, J, generator=torch.Generator().manual_seed(seed))
 
 
-class Scores:
-    """Log probabilities of the labels after ``tokens`` in a frame, from the whole predictor."""
-
-    def __init__(self, model, frames, blank_penalty=0.0):
-        self.model, self.frames, self.penalty = model, frames, blank_penalty
-        self.known = {}
-
-    def __call__(self, t, tokens, penalty=True):
-        if (t, tokens) not in self.known:
-            with torch.no_grad():
-                labels = torch.tensor([tokens], dtype=torch.long)
-                projected = self.model.joiner.predictor(self.model.predictor(labels)[0, -1])
-                scores = self.model.joiner(self.frames[t], projected).double().numpy()
-            self.known[t, tokens] = scores
-        scores = self.known[t, tokens].copy()
-        scores[0] -= self.penalty if penalty else 0
-        return scores
-
-
-def step(scores, topology, t, tokens, label):
-    """Log probability of one frame of an alignment with at most one label a frame."""
-    total = scores(t, tokens)[label]
-    if label and topology == "constrained":
-        total += scores(t, (*tokens, label), penalty=False)[0]
-    return total
-
-
-def enumerate_sequences(model, frames, topology, blank_penalty=0.0):
-    """All token sequences: {tokens: (log probability, that of the best alignment, its frames)}."""
-    scores = Scores(model, frames, blank_penalty)
-    by_tokens = defaultdict(list)
-    for path in itertools.product(range(model.vocab_size), repeat=len(frames)):
-        tokens, total = (), 0.0
-        for t, label in enumerate(path):
-            total += step(scores, topology, t, tokens, label)
-            tokens += (label,) if label else ()
-        emitting = tuple(t for t, label in enumerate(path) if label)
-        by_tokens[tokens].append((total, emitting))
-    return {
-        tokens: (np.logaddexp.reduce([total for total, _ in paths]), *max(paths))
-        for tokens, paths in by_tokens.items()
-    }
-
-
 def beam_by_hand(model, frames, topology, beam, blank_penalty=0.0):
     """Beam search with a dictionary; what `constrained` leaves out is as documented."""
     scores = Scores(model, frames, blank_penalty)
@@ -119,6 +76,7 @@ def same(a, b):
     return (
         a.tokens == b.tokens
         and a.frames == b.frames
+        and a.log_posteriors == pytest.approx(b.log_posteriors, abs=1e-5)
         and a.score == pytest.approx(b.score, abs=1e-5)
     )
 
@@ -143,6 +101,8 @@ def test_a_large_beam_finds_every_sequence_with_its_probability(kind, context, t
                 total, _, emitting = expected[h.tokens]
                 assert h.score == pytest.approx(total, abs=1e-5)
                 assert h.frames == emitting
+                said = emission_scores(model, frames, h.tokens, h.frames)
+                assert h.log_posteriors == pytest.approx(said, abs=1e-5)
 
 
 @pytest.mark.parametrize("topology", ["rna", "constrained"])
@@ -174,6 +134,8 @@ def test_a_small_beam_prunes_as_a_dictionary_would(kind, context, topology, beam
             assert [h.score for h in hypotheses] == pytest.approx(list(expected.values()), abs=1e-5)
             for h in hypotheses:
                 assert len(h.frames) == len(h.tokens)
+                said = emission_scores(model, frames, h.tokens, h.frames)
+                assert h.log_posteriors == pytest.approx(said, abs=1e-5)
                 assert all(a < b for a, b in itertools.pairwise((-1, *h.frames, int(length))))
 
 
@@ -191,7 +153,7 @@ def greedy_by_hand(model, frames, topology, max_labels, penalty):
             if label == 0:
                 break
             tokens, emitting = (*tokens, label), (*emitting, t)
-    return Hypothesis(tokens, emitting, total)
+    return Hypothesis(tokens, emitting, emission_scores(model, frames, tokens, emitting), total)
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -311,7 +273,7 @@ def test_silence_no_frames_and_no_utterances(name):
     ((best, *_),) = search(model, make_encoder(1, 4), torch.tensor([4]))
     assert (best.tokens, best.frames) == ((), ())
     assert best.score == pytest.approx(0.0, abs=1e-6)
-    assert search(model, make_encoder(1, 4), torch.tensor([0])) == [[Hypothesis((), (), 0.0)]]
+    assert search(model, make_encoder(1, 4), torch.tensor([0])) == [[Hypothesis((), (), (), 0.0)]]
     assert search(model, make_encoder(0, 4), torch.tensor([], dtype=torch.long)) == []
 
 
@@ -380,6 +342,8 @@ def test_fast_beam_search_with_all_labels_finds_every_sequence_with_its_probabil
                 total, _, emitting = expected[h.tokens]
                 assert h.score == pytest.approx(total, abs=1e-4)
                 assert h.frames == emitting
+                said = emission_scores(model, frames, h.tokens, h.frames)
+                assert h.log_posteriors == pytest.approx(said, abs=1e-5)
 
 
 def test_fast_beam_search_in_batches_and_with_little_room():
@@ -408,7 +372,7 @@ def test_fast_beam_search_says_so_where_nothing_is_heard_or_possible():
     model = make_model("stateless", 1)
     two_labels = k2.Fsa.from_str("0 1 1 0\n1 2 2 0\n2 3 -1 0\n3", acceptor=True)
     found = fast_beam_search(model, make_encoder(2), torch.tensor([1, 5]), two_labels, beam=1e3)
-    assert found[0] == [Hypothesis((), (), -np.inf)]
+    assert found[0] == [Hypothesis((), (), (), -np.inf)]
     assert found[1][0].tokens == (1, 2)
     assert fast_beam_search(model, make_encoder(0), LENGTHS[:0], trivial_graph(3)) == []
     with pytest.raises(UserError, match="stateless"):
@@ -443,3 +407,6 @@ def test_fast_beam_search_with_words_and_a_language_model(tmp_path):
             total, _, emitting = expected[h.tokens]
             assert h.score == pytest.approx(total + weights[h.tokens], abs=1e-4)
             assert h.frames == emitting
+            # The graph's weights are no part of it.
+            said = emission_scores(model, frames, h.tokens, h.frames)
+            assert h.log_posteriors == pytest.approx(said, abs=1e-5)

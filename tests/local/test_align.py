@@ -13,6 +13,7 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 
 pytest.importorskip("k2")
 
+from plateau.alignment import files
 from plateau.config import UserError
 from plateau.data.kaldi import Interval, Utterance, write_data_dir
 from tests.job import ROOT, run_job, times_of
@@ -117,14 +118,15 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
     align(EXP_DIR, data, out=out)
     screen = capfd.readouterr().out
     left_out = dict(line.split(" ", 1) for line in (out / "left_out.txt").read_text().splitlines())
-    frames = left_out["fast"].split()[4]  # 16 letters and 6 word starts
-    assert left_out.pop("fast") == f"has 21 tokens and {frames} frames, no path fits"
+    frames = left_out["fast"].split()[-1]  # 16 letters and 6 word starts
+    too_short = f"is too short for its text: 21 tokens need 21 frames, and it has {frames}"
+    assert left_out.pop("fast") == too_short
     assert int(frames) < 21
     expected = {
         "silent": "has no text",
         "unknown": "has words that the model cannot spell: xyz; it lacks x y z, and knows: a b c",
         "truncated": "truncated: ",
-        "damaged": "has damaged audio: not all of its samples can be read",
+        "damaged": "has audio that cannot be read: ",
         "unreadable": "not readable as audio",
         "missing": "no such file",
         "click": "has 10 ms, less than a window",
@@ -174,6 +176,77 @@ def test_one_file_from_another_folder(job, tmp_path):
     words = read(job / EXP_DIR / "aligned/my_talk/words.ctm")
     assert {fields[0] for fields in words} == {"my_talk"}
     check_times(words, times_of(["abc", "ba"]))
+
+
+def test_a_long_name_is_shortened_and_the_others_are_there(job, align, tmp_path, capfd):
+    """240 letters are a good name of a WAV file, and one too long for files made of it."""
+    long = "x" * 240
+    for name in (long, "short"):
+        soundfile.write(tmp_path / f"{name}.wav", tones("abc ba"), RATE)
+    utterances = [
+        Utterance(name, name, "abc ba", str(tmp_path / f"{name}.wav")) for name in (long, "short")
+    ]
+    write_data_dir(tmp_path / "kaldi", utterances)
+    align(EXP_DIR, tmp_path / "kaldi", out=tmp_path / "out")
+    (shortened,) = (tmp_path / "out").glob("xxx*.TextGrid")
+    assert (tmp_path / "out/short.TextGrid").read_text() == shortened.read_text()
+    assert {fields[0] for fields in read(tmp_path / "out/words.ctm")} == {long, "short"}
+    screen = capfd.readouterr().out
+    assert "kaldi: 1 TextGrids are not named as their utterances, " in screen
+    assert f"; {long} is in {shortened.name}\n" in screen
+    # One file, and the folder named after it.
+    align(EXP_DIR, tmp_path / f"{long}.wav", text="abc ba")
+    (folder,) = (job / EXP_DIR / "aligned").glob("xxx*")
+    assert [path.name for path in folder.glob("*.TextGrid")] == [shortened.name]
+    os.link(tmp_path / "short.wav", tmp_path / "a\u00a0b\u200b.wav")
+    align(EXP_DIR, tmp_path / "a\u00a0b\u200b.wav", text="abc ba", out=tmp_path / "odd")
+    assert {fields[0] for fields in read(tmp_path / "odd/words.ctm")} == {"a_b"}
+
+
+def test_a_textgrid_that_cannot_be_written_is_named_and_all_else_is_there(
+    job, align, tmp_path, monkeypatch
+):
+    for name in ("bad", "good"):
+        soundfile.write(tmp_path / f"{name}.wav", tones("abc ba"), RATE)
+    names = ("bad", "good")
+    utterances = [Utterance(n, n, "abc ba", str(tmp_path / f"{n}.wav")) for n in names]
+    write_data_dir(tmp_path / "kaldi", utterances)
+    write = files.write_text
+
+    def refuse(path, text):
+        if path.name == "bad.TextGrid":
+            raise PermissionError(13, "Permission denied")
+        write(path, text)
+
+    monkeypatch.setattr(files, "write_text", refuse)
+    with pytest.raises(UserError, match=r"1 of 2 TextGrids could .*bad\.TextGrid: Permission den"):
+        align(EXP_DIR, tmp_path / "kaldi", out=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").glob("*.TextGrid")] == ["good.TextGrid"]
+    for file in ("words.ctm", "frames.txt"):
+        assert {fields[0] for fields in read(tmp_path / "out" / file)} == {"bad", "good"}
+
+
+def test_a_name_that_is_not_utf8(job, align, tmp_path):
+    audio = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    soundfile.write(tmp_path / "x.wav", tones("abc ba"), RATE)
+    (tmp_path / "x.wav").rename(audio)
+    with pytest.raises(UserError, match="caf\ufffd\\.wav: the file's name is not UTF-8; rename it"):
+        align(EXP_DIR, audio, text="abc ba", out=tmp_path / "out")
+
+
+def test_times_end_with_the_audio(job, align, tmp_path):
+    """0.505 s of audio are 51 feature frames, and the last of the encoder's would end at 0.52 s."""
+    samples = np.concatenate([tones("abc"), tones("c")])[: round(0.505 * RATE)]
+    soundfile.write(tmp_path / "u.wav", samples, RATE)
+    align(EXP_DIR, tmp_path / "u.wav", text="abc c", out=tmp_path / "out")
+    for name in ("words.ctm", "tokens.ctm"):
+        ends = [float(f[2]) + float(f[3]) for f in read(tmp_path / "out" / name)]
+        assert len(ends) > 1 and round(max(ends), 6) <= 0.505
+    numbers = [line.split() for line in (tmp_path / "out/u.TextGrid").open()]
+    assert max(float(n[2]) for n in numbers if n[:2] == ["xmax", "="]) == 0.505
+    (supervision,) = SupervisionSet.from_file(tmp_path / "out/supervisions.jsonl.gz")
+    items = [item for kind in ("word", "token") for item in supervision.alignment[kind]]
+    assert max(item.end for item in items) <= supervision.duration == 0.505
 
 
 def test_words_that_are_not_there_are_doubtful(job, align, tmp_path):

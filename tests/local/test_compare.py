@@ -27,17 +27,17 @@ def test_seeds_share_a_line_with_their_medians(load_script, experiments, capsys)
     load_script("compare").main(experiments, columns)
     heading, _, x, y = rows(capsys)
     assert heading == ["experiment", *columns.split(",")]
-    assert x == [f"{experiments[0]} (median of 3)", "50", "5", "6", ""]
-    assert y == [str(experiments[3]), "20", "2", "3", ""]
+    assert x == [f"{experiments[0]} (median of 3)", "50", "5.00", "6.00", ""]
+    assert y == [str(experiments[3]), "20", "2.00", "3.00", ""]
 
 
 def test_each_seed_has_a_line_if_asked_for(load_script, experiments, capsys):
     load_script("compare").main(experiments, "test:wer", seeds=True)
-    assert [row[1] for row in rows(capsys)[2:]] == ["3", "9", "5", "2"]
+    assert [row[1] for row in rows(capsys)[2:]] == ["3.00", "9.00", "5.00", "2.00"]
 
 
 def test_mistakes_are_named(load_script, experiments, tmp_path):
     with pytest.raises(UserError, match="'test:' names no metric"):
         load_script("compare").main(experiments, "test:")
-    with pytest.raises(UserError, match=r"nowhere/results.json: not there; run ./run.sh --stage 8"):
+    with pytest.raises(UserError, match=r"results.json: not there; run ./run.sh .* --stage 8"):
         load_script("compare").main([tmp_path / "nowhere"])

@@ -36,15 +36,18 @@ def test_it_gathers_all_metrics_and_ends_with_the_table(load_script, exp_dir, ca
     assert lines[1].split() == ["set", "method", "WER", "%", "CER", "%", "RTF", "batch", "1"]
     assert [line.split()[:3] for line in lines[2:]] == [
         ["dev", "greedy", "3.25"],
-        ["test", "greedy", "12.5"],
+        ["test", "greedy", "12.50"],
     ]
 
 
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("decode_*/metrics.json", "nothing is decoded yet; run ./run.sh --stage 6"),
-        ("log/epochs.jsonl", "nothing is trained yet; run ./run.sh --stage 5"),
+        (
+            "decode_*/metrics.json",
+            "nothing is decoded yet; run ./run.sh --corpus toy .* --exp x --stage 6 --force",
+        ),
+        ("log/epochs.jsonl", "nothing is trained yet; run ./run.sh .* --exp x --stage 5$"),
     ],
 )
 def test_what_is_missing_is_named(load_script, exp_dir, missing, message):

@@ -54,7 +54,7 @@ def test_options_that_are_listed_make_the_same_options():
         (LossOptions(delay_penalty=0.1, prior=MOVING), ["loss.prior", "loss.delay_penalty"]),
         (TransducerLoss(), []),
         (TransducerLoss(delay_penalty=0.1), ["loss.delay_penalty"]),
-        (TransducerLoss(delay_penalty=0.1, kind="viterbi"), []),
+        (TransducerLoss(delay_penalty=0.1, kind="viterbi", aligner="transducer"), []),
     ],
 )
 def test_a_loss_that_may_be_negative_is_explained(loss, causes):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from plateau.alignment.files import Interval
+from plateau.decoding.files import Interval
 from plateau.decoding.scoring import score
 from plateau.io import write_json
 from plateau.report import experiment as pages

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from matplotlib import get_data_path
 from PIL import Image, ImageFont
 
-from plateau.alignment.files import Interval
+from plateau.decoding.files import Interval
 from plateau.report.pictures import chart, posteriors, rows, spectrogram, text_width
 from tests.page import Page
 

@@ -13,6 +13,7 @@ pytest.importorskip("k2")
 
 from plateau.training import checkpoint
 from tests.job import ROOT, SETS, assert_watched, check_nbest, run, run_job, start
+from tests.sclite import counts, needs_sclite
 
 EXP_DIR = Path("exp/toy/transducer/x")
 METHODS = ("greedy", "modified_beam", "fast_beam", "fast_beam_lg")
@@ -76,6 +77,16 @@ def test_beam_searches_give_nbest_lists(job):
     assert with_lists == {f"decode_test_{method}" for method in METHODS if method != "greedy"}
     for name in with_lists:
         check_nbest(job / EXP_DIR / name)
+
+
+@needs_sclite
+@pytest.mark.parametrize("kind", ["trn", "ctm"])
+@pytest.mark.parametrize("method", METHODS)
+def test_sclite_finds_the_same_errors(job, method, kind):
+    decode_dir = job / EXP_DIR / f"decode_test_{method}"
+    found = counts(decode_dir, kind)
+    total = (decode_dir / "wer.txt").read_text().splitlines()[0]
+    assert f" [ {found['errors']} / {found['words']}, " in total
 
 
 def test_tensorboard_shows_how_flat_alignments_are(job):

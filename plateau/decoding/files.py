@@ -1,0 +1,223 @@
+"""Files of transcripts that others read: trn, stm and ctm, and what they need: words with times.
+
+NIST sclite compares ``hyp.trn`` with ``ref.trn``, or ``hyp.ctm`` with ``ref.stm``, and finds the
+word error rate of ``wer.txt`` (Debian's package is sctk, its command ``sctk sclite``):
+
+    sclite -r ref.trn trn -h hyp.trn trn -i spu_id -e utf-8 -s
+    sclite -r ref.stm stm -h hyp.ctm ctm -e utf-8 -s
+
+``-s`` compares case; without ``-e`` bytes are characters. In these four files `for_sclite` writes
+what sclite would take as markup. Times in files are whole milliseconds within the audio; see
+`in_milliseconds`.
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from plateau.config import UserError
+from plateau.data.features import frame_times
+from plateau.data.tokens import SILENCE, WORD_START, SentencePieceTokenizer, Tokenizer
+from plateau.io import write_text
+from plateau.text import read_lines
+from plateau.training.experiment import Experiment
+
+# What sclite takes as markup (alternatives, optional words, the empty word, comments, escapes)
+# becomes the full-width form of the same character, which Unicode has at +0xFEE0.
+_MARKUP = {ord(c): ord(c) + 0xFEE0 for c in "{}()@;*\\"}
+# Words of a ctm that open, part and close alternatives.
+_ALTERNATIVES = re.compile(r"(?<!\S)<(?=ALT(?:_BEGIN|_END)?>)", re.IGNORECASE)
+
+
+class Interval(NamedTuple):
+    """A piece of an utterance and what is said there."""
+
+    start: float  # seconds
+    end: float  # seconds
+    label: str
+    confidence: float | None = None  # 0..1; None if it is not known
+
+
+class Segment(NamedTuple):
+    """A line of an stm: an utterance as a recording of its own."""
+
+    utterance: str
+    speaker: str
+    duration: float  # seconds
+    text: str
+
+
+def for_sclite(text: str) -> str:
+    """The text, word or id without what sclite takes as markup: in full-width forms."""
+    return _ALTERNATIVES.sub("＜", text.translate(_MARKUP))
+
+
+def whole_milliseconds(seconds: float) -> int:
+    """Milliseconds that are over at this time."""
+    return math.floor(1000 * seconds + 1e-6)  # 0.29 s are 289.99999999999994 ms
+
+
+def in_milliseconds(intervals: Sequence[Interval], duration: float) -> list[Interval]:
+    """Intervals with borders at whole milliseconds, within the duration, none of them empty.
+
+    Borders are rounded and clipped. An interval that would be empty lasts for 1 ms, and its
+    neighbours make room. Only where there are more intervals than milliseconds, some are empty.
+
+    Args:
+        intervals: in order, not overlapping.
+        duration: seconds, of the audio.
+    """
+    borders = []
+    now = 0
+    for interval in intervals:
+        start = max(round(1000 * interval.start), now)
+        now = max(round(1000 * interval.end), start + 1)
+        borders.append([start, now])
+    limit = whole_milliseconds(duration)
+    for border in reversed(borders):
+        border[1] = min(border[1], limit)
+        border[0] = limit = max(min(border[0], border[1] - 1), 0)
+    return [
+        interval._replace(start=start / 1000, end=end / 1000)
+        for interval, (start, end) in zip(intervals, borders, strict=True)
+    ]
+
+
+def emitted(frames: Sequence[int], subsampling_factor: int) -> list[tuple[float, float]]:
+    """Start and end (seconds) of the frame that emits each token; tokens of one frame divide it."""
+    in_frame, seen = Counter(frames), Counter[int]()
+    pieces = []
+    for frame in frames:
+        start, end = frame_times(frame, subsampling_factor)
+        piece = (end - start) / in_frame[frame]
+        pieces.append((start + seen[frame] * piece, start + (seen[frame] + 1) * piece))
+        seen[frame] += 1
+    return pieces
+
+
+def has_marks(tokenizer: Tokenizer) -> bool:
+    """Whether ``▁`` marks where words begin; if not, each token is a word."""
+    return isinstance(tokenizer, SentencePieceTokenizer)
+
+
+def spelt_words(tokens: Sequence[Interval], marked: bool) -> list[Interval]:
+    """The words of `Tokenizer.decode`, each from its first to its last token.
+
+    The confidence of a word is the geometric mean of those of its tokens, where all have one.
+
+    Args:
+        tokens: in order.
+        marked: `has_marks`. A lone ``▁`` belongs to no word: it comes somewhere in the pause
+            before. Nor does the token of silence.
+    """
+    if not marked:
+        return [token for token in tokens if token.label != SILENCE]
+    text = "".join(token.label for token in tokens).replace(WORD_START, " ")
+    token_of = [i for i, token in enumerate(tokens) for _ in token.label]  # of each character
+    words = []
+    for match in re.finditer(r"\S+", text):
+        own = tokens[token_of[match.start()] : token_of[match.end() - 1] + 1]
+        confidences = [token.confidence for token in own]
+        words.append(Interval(own[0].start, own[-1].end, match[0], geometric_mean(confidences)))
+    return words
+
+
+def geometric_mean(confidences: Sequence[float | None]) -> float | None:
+    """None where one is not known."""
+    if None in confidences:
+        return None
+    if 0 in confidences:
+        return 0.0
+    return math.exp(sum(map(math.log, confidences)) / len(confidences))
+
+
+def write_trn(path: Path, texts: Mapping[str, str]) -> None:
+    """Write ``<text> (<utterance>)`` for sclite, sorted by utterance."""
+    lines = (f"{for_sclite(texts[id])} ({for_sclite(id)})\n" for id in sorted(texts))
+    write_text(path, "".join(lines))
+
+
+def read_trn(path: Path) -> dict[str, str]:
+    """Texts by utterance, both as `for_sclite` wrote them.
+
+    Raises:
+        UserError: no such file, or not a trn.
+    """
+    found = {}
+    for number, line in enumerate(_lines(path, 6), start=1):
+        match = re.fullmatch(r"(.*?)\s*\(([^()\s]+)\)", line)
+        if match is None:
+            raise UserError(f"{path}, line {number}: not of the form '<text> (<utterance>)'")
+        found[match[2]] = match[1]
+    return found
+
+
+def write_stm(path: Path, segments: Iterable[Segment]) -> None:
+    """Write ``<utterance> 1 <speaker> 0.000 <end> <text>`` for sclite, sorted by utterance."""
+    lines = []
+    for utterance, speaker, duration, text in segments:
+        # Where a text begins with <, as <unk> does, sclite takes that as a label, which may come
+        # before the text: <o> is the label of what has no other.
+        text = for_sclite(text)
+        label = ["<o>"] if text.startswith("<") else []
+        end = f"{whole_milliseconds(duration) / 1000:.3f}"
+        ids = for_sclite(utterance), "1", for_sclite(speaker)
+        lines.append(" ".join([*ids, "0.000", end, *label, *filter(None, [text])]) + "\n")
+    # sclite wants the order of the ctm.
+    write_text(path, "".join(sorted(lines, key=lambda line: line.split(" ", 1)[0])))
+
+
+def write_ctm(path: Path, utterances: Mapping[str, Sequence[Interval]]) -> None:
+    """Write ``<utterance> 1 <start> <duration> <label> [confidence]``, sorted by utterance.
+
+    Args:
+        path: where to.
+        utterances: intervals of each, in order, in milliseconds.
+
+    Raises:
+        ValueError: a label is empty or holds white space, and would break its line.
+    """
+    lines = []
+    for id in sorted(utterances):
+        for start, end, label, confidence in utterances[id]:
+            if len(label.split()) != 1 or label != label.strip():
+                raise ValueError(f"{id}: {label!r} cannot be a label in a ctm")
+            duration = round(end, 3) - round(start, 3)
+            line = f"{id} 1 {start:.3f} {duration:.3f} {label}"
+            lines.append(line if confidence is None else f"{line} {confidence:.3f}")
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def read_ctm(path: Path, stage: int) -> dict[str, tuple[Interval, ...]]:
+    """What `write_ctm` wrote: intervals by utterance, in order.
+
+    Args:
+        path: of the file.
+        stage: of `run.sh` that makes it.
+
+    Raises:
+        UserError: no such file, or not a ctm.
+    """
+    found: dict[str, list[Interval]] = defaultdict(list)
+    for number, line in enumerate(_lines(path, stage), start=1):
+        try:
+            utterance, _, start, duration, label, *rest = line.split()
+            confidence = float(rest[0]) if rest else None
+            end = round(float(start) + float(duration), 6)
+            found[utterance].append(Interval(float(start), end, label, confidence))
+        except ValueError:
+            raise UserError(
+                f"{path}, line {number}: not of the form '<utterance> 1 <start> <duration> <label>'"
+            ) from None
+    return {utterance: tuple(intervals) for utterance, intervals in found.items()}
+
+
+def _lines(path: Path, stage: int) -> list[str]:
+    """The lines of a file in a folder of an experiment, which this stage of `run.sh` makes."""
+    if not Path(path).exists():
+        command = Experiment(Path(path).resolve().parents[1]).command(stage)
+        raise UserError(f"{path}: no such file; make it with {command}")
+    return read_lines(path)
