@@ -136,6 +136,4 @@ def read_lines(path: Path) -> list[str]:
     Not `str.splitlines`, which also parts lines at characters such as U+2028 or U+0085.
     """
     text = read_text(path)
-    if not text:
-        return []
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
