@@ -276,7 +276,6 @@ def _train_sentencepiece(model: Path, texts: list[str], options: TokenOptions, w
                     unk_piece=UNKNOWN,
                     bos_id=-1,
                     eos_id=-1,
-                    max_sentence_length=MAX_BYTES,
                     num_threads=1,
                     minloglevel=2,
                 )
