@@ -11,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,23 @@ def is_too_short(seconds: float) -> bool:
     return seconds < SHORTEST - 1e-6
 
 
+def too_short(seconds: float) -> str:
+    """What to say of such audio."""
+    return f"has {1000 * seconds:.4g} ms, less than a feature window ({1000 * SHORTEST:g} ms)"
+
+
+def no_channel(channel: int, channels: int) -> str:
+    """What to say where a recording of so many channels has no such channel."""
+    return f"is on channel {channel}, its recording has {channels}; channels count from 0"
+
+
 def is_pipe(audio: str) -> bool:
     """Whether an entry of `wav.scp` is a shell command that writes the audio."""
     return audio.endswith("|")
 
 
-def inspect_audio(audio: str) -> AudioInfo:
-    """Look at the recording of an entry of `wav.scp`; a shell command is run.
+def inspect_audio(audio: str | io.BytesIO) -> AudioInfo:
+    """Look at the recording of an entry of `wav.scp` (a shell command is run), or at its content.
 
     Integer PCM is as long as its bytes say, and only its last sample is read. All else is decoded
     wholly: there is no other way to know its length, and whether its samples are numbers.
@@ -83,6 +94,8 @@ def inspect_audio(audio: str) -> AudioInfo:
     Raises:
         AudioError: no such file, not audio, no samples, truncated, damaged, NaN, a failed command.
     """
+    if isinstance(audio, io.BytesIO):
+        return _inspect(audio)
     if is_pipe(audio):
         command = audio.removesuffix("|").strip()
         try:
@@ -105,14 +118,14 @@ def inspect_audio(audio: str) -> AudioInfo:
 
 
 def read_audio(
-    source: str | Path | io.BytesIO, start: int = 0, frames: int | None = None
+    source: str | Path | io.BytesIO, start: float = 0.0, duration: float | None = None
 ) -> tuple[np.ndarray, int]:
     """Samples of a file or of a file's content, as `inspect_audio` saw them.
 
     Args:
         source: path, or content in memory
-        start: the first sample to read
-        frames: samples to read per channel; None: to the end. Fewer come where the audio ends
+        start: seconds, rounded to a sample
+        duration: seconds, rounded to a sample; None: to the end. Less comes where the audio ends
 
     Returns:
         samples (C, S), float32, and the sampling rate in Hz
@@ -123,13 +136,19 @@ def read_audio(
     name = "" if isinstance(source, io.BytesIO) else f"{source}: "
     try:
         with _open(source) as audio:
-            if start:
-                audio.seek(start)
-            blocks = list(_blocks(audio, frames))
+            rate = audio.samplerate
+            if start > 0:
+                audio.seek(_samples(start, rate))
+            blocks = list(_blocks(audio, None if duration is None else _samples(duration, rate)))
             empty = np.zeros((0, audio.channels), np.float32)
-            return np.concatenate([empty, *blocks]).T, audio.samplerate
+            return np.concatenate([empty, *blocks]).T, rate
     except (AudioError, soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{name}{_reason(error)}") from None
+
+
+def _samples(seconds: float, rate: int) -> int:
+    """As Lhotse counts them: halves go up, and what is a half but for binary fractions, too."""
+    return int(Decimal(round(seconds * rate, 8)).quantize(0, rounding=ROUND_HALF_UP))
 
 
 def _run(command: str) -> bytes:
@@ -242,9 +261,8 @@ def _inspect(source: str | io.BytesIO) -> AudioInfo:
                 raise AudioError("has no samples")
             if audio.format == "NIST":
                 _check_nist(source, audio.frames)
-            # Only these know their length: compressed formats but FLAC estimate it.
-            exact = audio.subtype in _COUNTED or (audio.format == "FLAC" and audio.frames < 1 << 36)
-            if exact and not _ends(audio):
+            # Other compressed formats than FLAC estimate their length, and FLAC may not know it.
+            if audio.subtype in _COUNTED and audio.frames < 1 << 36 and not _ends(audio):
                 raise AudioError("truncated: its last samples cannot be read")
             if audio.subtype in _COUNTED and audio.format != "FLAC":
                 return AudioInfo(audio.frames, audio.samplerate, audio.channels)

@@ -1,4 +1,4 @@
-"""MP3 files with a frame count that is true: libmpg123 believes what the header says, or guesses."""
+"""MP3s with a true number of frames: libmpg123 believes what the header says, or guesses."""
 
 import io
 import re
