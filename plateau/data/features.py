@@ -13,11 +13,11 @@ from lhotse import (
     CutSet,
     FeatureExtractor,
     LilcomChunkyWriter,
-    MonoCut,
     RecordingSet,
     SupervisionSet,
 )
 from torch import Tensor
+from tqdm import tqdm
 
 from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
@@ -133,6 +133,7 @@ def compute_features(
     archive.parent.mkdir(parents=True, exist_ok=True)
     extractor = make_extractor(options)
     failed: list[tuple[str, Exception]] = []
+    writing = None
 
     class Writer(LilcomChunkyWriter):
         """Lhotse stores in a thread whose errors nobody hears."""
@@ -141,7 +142,7 @@ def compute_features(
             try:
                 return super().write(key, value)
             except Exception as error:
-                failed.append((key, error))
+                failed.append((writing or key, error))
                 raise
 
     try:
@@ -149,9 +150,11 @@ def compute_features(
             # One by one: in a batch it pads with zeros where Kaldi mirrors, and the last frames of
             # all utterances but the longest come out wrong.
             archive.with_name(f"{archive.name}.lca").unlink(missing_ok=True)
-            stored = cuts.compute_and_store_features(
-                extractor, archive, storage_type=Writer
-            ).to_eager()
+            stored = []
+            with Writer(archive) as storage:
+                for cut in tqdm(cuts, "features", len(cuts), disable=None):
+                    writing = cut.id
+                    stored.append(cut.compute_and_store_features(extractor, storage))
         else:
             stored = cuts.compute_and_store_features_batch(
                 extractor,
@@ -174,7 +177,9 @@ def compute_features(
     if len(stored) < len(cuts):
         missing = sorted({cut.id for cut in cuts} - {cut.id for cut in stored})
         raise UserError(f"{archive}.lca: no features of {missing[0]} ({len(missing)} such)")
-    return stored.map(_without_leftovers).to_eager()
+    return CutSet.from_cuts(
+        replace(cut, custom=None) for cut in stored
+    )  # samplers' dataloading_info
 
 
 def _look_at_audio(cuts: CutSet) -> None:
@@ -188,11 +193,6 @@ def _look_at_audio(cuts: CutSet) -> None:
                 f"utterance '{cut.id}': its audio cannot be read as it could in stage 1: {reason}\n"
                 "look at all audio again: ./run.sh --stage 1 --force"
             ) from None
-
-
-def _without_leftovers(cut: MonoCut) -> MonoCut:
-    """A cut without what Lhotse's samplers note in it (dataloading_info)."""
-    return replace(cut, custom=None)
 
 
 def save_statistics(cuts: CutSet, options: FeatureOptions, path: Path) -> None:

@@ -116,8 +116,8 @@ def test_directory_to_manifests_and_back(tmp_path_factory, recording, edges, las
             recording_id="rec",
             start=start,
             end=end,
-            words=(Interval(start, end - start, "wörd"),),
-            phones=(Interval(start, (end - start) / 3, "w"), Interval(start, 0.0, "œ")),
+            words=(Interval(start, round(end - start, 8), "wörd"),),
+            phones=(Interval(start, round((end - start) / 3, 8), "w"), Interval(start, 0.0, "œ")),
         )
         for number, (start, end) in enumerate(pairwise(edges))
     ]
