@@ -117,7 +117,7 @@ def parse(name: str, number: int, line: bytes) -> Row:
         raise ValueError("starts with a byte order mark, which would be part of the first id")
     limit = 1 if name in ("wav.scp", "text") else -1
     key, *fields = (field.decode("utf-8") for field in line.strip().split(None, limit))
-    for field in (key, *fields[: _ids_after_key(name)]):
+    for field in (key, *fields[: ids_after_key(name)]):
         if odd := odd_characters(field):
             shown = without_odd_characters(field)
             raise ValueError(f"id '{shown}' has {name_of(odd[0])}; take it out, in all files")
@@ -129,7 +129,7 @@ def parse(name: str, number: int, line: bytes) -> Row:
     return Row(number, key, _value(name, fields), channel)
 
 
-def _ids_after_key(name: str) -> int | None:
+def ids_after_key(name: str) -> int | None:
     """How many fields after a line's first are ids, too; None: all."""
     return {"utt2spk": 1, "segments": 1, "spk2utt": None}.get(name, 0)
 
@@ -181,5 +181,5 @@ def _end(field: str) -> float | None:
 def _channel(field: str) -> int | None:
     """Kaldi: channels count from 0, and -1 means none."""
     if not re.fullmatch("-1|[0-9]{1,4}", field):
-        raise ValueError(f"'{field}' is not a channel, which count from 0")
+        raise ValueError(f"has 5 fields, and '{field}' is not a channel (0, 1, … or -1 for none)")
     return None if field == "-1" else int(field)
