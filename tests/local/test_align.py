@@ -123,10 +123,10 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
         "silent": "has no text",
         "unknown": "has words that the model's tokens cannot spell: xyz",
         "truncated": "truncated: ",
-        "damaged": "has damaged audio: not all of its samples can be read",
+        "damaged": "decoding fails between 0.00 and ",
         "unreadable": "not readable as audio",
         "missing": "no such file",
-        "click": "has 10 ms, less than a window",
+        "click": "has 10 ms, less than a feature window",
         "outside": "is not inside of its recording",
     }
     assert left_out.keys() == expected.keys()
