@@ -112,6 +112,9 @@ def inspect_audio(audio: str | io.BytesIO) -> AudioInfo:
         raise AudioError("not a file") from None
     except OSError as error:
         if isinstance(error, _GONE):
+            if audio.startswith("~") and Path(audio).expanduser().exists():
+                what = f"~ is for shells to expand; write {Path(audio).expanduser()}"
+                raise AudioError(what, lost=False) from None
             raise AudioError("no such file") from None
         raise AudioError(f"cannot be read: {error.strerror}", lost=False) from None
     return _inspect(audio)
@@ -173,6 +176,8 @@ class _Stream(soundfile.SoundFile):
 def _open(source: str | Path | io.BytesIO) -> _Stream:
     """Open audio; where its header's length is known to be none, with one that is mended."""
     fault = None
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
     try:
         # By its name alone, .raw would be samples without a header.
         audio = _Stream(_content(source) if str(source).lower().endswith(".raw") else source)
