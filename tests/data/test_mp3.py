@@ -39,7 +39,7 @@ def test_a_wrong_number_of_frames(mp3, more):
     found, _ = read_audio(mp3)
     np.testing.assert_allclose(found.T, samples, atol=1e-6)
     piece, _ = read_audio(mp3, 1.5, 1.0)
-    # after a seek libmpg123 starts some frames early: its filters have heard less of what was before
+    # after a seek libmpg123 starts a little early: its filters know less of what was before
     np.testing.assert_allclose(piece.T, samples[rate * 3 // 2 : rate * 5 // 2], atol=1e-4)
 
 
