@@ -94,10 +94,8 @@ run_stage 0 "corpus" "$data/.done" \
 make_manifests() {
   local pipes=()
   if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
-  local wav_scps=("$data"/*/wav.scp)
   rm -f "$data/fbank/.done" # its cuts are among the manifests
-  python local/validate_data_dir.py "${wav_scps[@]%/wav.scp}" "${pipes[@]}"
-  python local/make_manifests.py "$data" "${pipes[@]}"
+  python local/make_manifests.py "$data" "${pipes[@]}" --nj "$nj" # checks the directories first
 }
 run_stage 1 "data directories and manifests" "$data/manifests/.done" \
   "$(contents_of '*')" \

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from lhotse import CutSet, RecordingSet, SupervisionSet
-from lhotse.cut import Cut
 
 from plateau.alignment.run import Aligner, align_cuts
 from plateau.config import UserError, cli
@@ -20,7 +19,6 @@ from plateau.data.manifests import manifests_of
 from plateau.io import file_name, replacing
 from plateau.text import normalise, read_text, without_odd_characters
 
-SHORTEST = 0.025  # seconds: the window of a feature frame
 ROOT = Path(__file__).parents[1]
 
 
@@ -51,9 +49,14 @@ def read_audio_file(audio: Path, text: str | None, text_file: Path | None) -> Ut
 
 
 def choose_channel(
-    recordings: RecordingSet, supervisions: SupervisionSet, channel: int
+    recordings: RecordingSet, supervisions: SupervisionSet, channel: int | None
 ) -> tuple[SupervisionSet, list[str]]:
-    """The utterances on this channel, and lines of those whose recording does not have it."""
+    """The utterances on this channel, and lines of those whose recording does not have it.
+
+    None: each on the channel that its directory names, else on the first.
+    """
+    if channel is None:
+        return supervisions, []
     kept, left_out = [], []
     for supervision in supervisions:
         number = recordings[supervision.recording_id].num_channels
@@ -64,27 +67,21 @@ def choose_channel(
     return SupervisionSet.from_segments(kept), left_out
 
 
-def tell_of_audio(recordings: RecordingSet, sampling_rate: int, channel: int) -> None:
+def tell_of_audio(
+    recordings: RecordingSet, supervisions: SupervisionSet, sampling_rate: int
+) -> None:
     """Say what is done to recordings before they are aligned."""
     for rate, count in sorted(Counter(r.sampling_rate for r in recordings).items()):
         if rate != sampling_rate:
             print(f"resampled from {rate} Hz to the model's {sampling_rate} Hz: {count} recordings")
-    several = sum(recording.num_channels > 1 for recording in recordings)
-    if several:
-        print(f"with several channels, of which --channel {channel} is taken: {several} recordings")
-
-
-def why_unreadable(cut: Cut) -> str:
-    """What is said when the samples of an utterance are read; empty where all can be."""
-    try:
-        cut.load_audio()
-    except Exception as error:  # each of Lhotse's audio backends has exceptions of its own
-        return str(error).strip().partition("\n")[0] or type(error).__name__
-    return ""
+    several = {recording.id for recording in recordings if recording.num_channels > 1}
+    taken = {(s.channel, s.recording_id) for s in supervisions if s.recording_id in several}
+    for channel, count in sorted(Counter(channel for channel, _ in taken).items()):
+        print(f"with several channels, of which --channel {channel} is taken: {count} recordings")
 
 
 def align(
-    exp_dir: Path, utterances: Sequence[Utterance], out: Path, name: str, channel: int
+    exp_dir: Path, utterances: Sequence[Utterance], out: Path, name: str, channel: int | None
 ) -> int:
     """Align utterances, write all files, and return how many could be aligned."""
     aligner = load(exp_dir)
@@ -92,17 +89,10 @@ def align(
     aligner = replace(aligner, options=replace(aligner.options, features=features))
     recordings, supervisions, without = manifests_of(utterances, nj=4)
     left_out = [f"{id} has no audio: {reason}" for id, reason in without.items()]
-    tell_of_audio(recordings, features.sampling_rate, channel)
     supervisions, others = choose_channel(recordings, supervisions, channel)
+    tell_of_audio(recordings, supervisions, features.sampling_rate)
     left_out += others
-    cuts = []
-    for cut in make_cuts(recordings, supervisions, features) if len(supervisions) else ():
-        if cut.duration < SHORTEST:
-            left_out.append(f"{cut.id} has {1000 * cut.duration:.0f} ms, less than a window")
-        elif reason := why_unreadable(cut):
-            left_out.append(f"{cut.id} has audio that cannot be read: {reason}")
-        else:
-            cuts.append(cut)
+    cuts = make_cuts(recordings, supervisions, features) if len(supervisions) else []
     with replacing(out / "recordings.jsonl.gz") as temporary:
         recordings.to_file(temporary)
     return align_cuts(aligner, CutSet.from_cuts(cuts), supervisions, out, name, left_out)
@@ -114,7 +104,7 @@ def main(
     text: str | None = None,
     text_file: Path | None = None,
     out: Path | None = None,
-    channel: int = 0,
+    channel: int | None = None,
     allow_pipes: bool = False,
 ) -> None:
     """Align a Kaldi data directory, or one audio file, with a trained experiment.
@@ -129,10 +119,11 @@ def main(
         text: what is said in the file
         text_file: a file with what is said in the file, UTF-8
         out: folder for the result; without it, EXP_DIR/aligned/<name of the data>
-        channel: of recordings that have several, from 0
+        channel: of recordings that have several, from 0; without it the one that segments names,
+            else the first
         allow_pipes: let wav.scp hold shell commands
     """
-    if channel < 0:
+    if channel is not None and channel < 0:
         raise UserError(f"--channel {channel}: channels count from 0")
     if not data.exists():
         raise UserError(f"{data}: no such data directory or audio file")

@@ -1,10 +1,13 @@
-"""Convert a corpus's Kaldi data directories to Lhotse manifests."""
+"""Stage 1: check a corpus's Kaldi data directories, and convert them to Lhotse manifests."""
 
+import sys
 from pathlib import Path
 
 from plateau.config import UserError, cli
 from plateau.data.corpus import Corpus
+from plateau.data.examination import is_valid
 from plateau.data.manifests import to_manifests
+from plateau.data.validate import examine
 from plateau.io import replacing
 
 
@@ -19,8 +22,14 @@ def main(data_root: Path, allow_pipes: bool = False, nj: int = 4) -> None:
     corpus = Corpus(data_root)
     if not corpus.sets():
         raise UserError(f"{data_root}: no */wav.scp; put Kaldi data directories there")
-    for name in corpus.sets():
-        recordings, supervisions = to_manifests(data_root / name, allow_pipes=allow_pipes, nj=nj)
+    # One look at the audio serves the check and the manifests; commands run once.
+    found = [examine(data_root / name, allow_pipes, nj=nj) for name in corpus.sets()]
+    if not all([is_valid(examination) for examination in found]):
+        sys.exit(1)
+    for name, examination in zip(corpus.sets(), found, strict=True):
+        recordings, supervisions = to_manifests(
+            data_root / name, allow_pipes=allow_pipes, known=examination.audio
+        )
         for kind, manifest in (("recordings", recordings), ("supervisions", supervisions)):
             with replacing(corpus.manifest(kind, name)) as temporary:
                 manifest.to_file(temporary)

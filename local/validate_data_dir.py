@@ -1,13 +1,12 @@
 """Check Kaldi data directories, and repair them if asked to."""
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 from plateau.config import UserError, cli
-from plateau.data.validate import Problem, examine, fix_data_dir
-
-SHOWN = 20  # problems of a kind that are printed
+from plateau.data.examination import is_valid, report
+from plateau.data.repair import fix_data_dir
+from plateau.data.validate import examine
 
 
 def main(data_dirs: list[Path], fix: bool = False, allow_pipes: bool = False) -> None:
@@ -16,44 +15,30 @@ def main(data_dirs: list[Path], fix: bool = False, allow_pipes: bool = False) ->
     Args:
         data_dirs: directories with wav.scp, text and utt2spk
         fix: repair what can be repaired; the files as they were go to DIR/.backup-N
-        allow_pipes: accept shell commands in wav.scp; they run when the audio is read
+        allow_pipes: accept shell commands in wav.scp; they are run, here and when audio is read
     """
     valid = True
     for path in data_dirs:
         try:
+            known = None
             if fix:
-                fixed = fix_data_dir(path)
+                fixed = fix_data_dir(path, allow_pipes)
+                known = fixed.audio
                 report([problem for problem in fixed.problems if problem.fixable], mended=True)
                 for utterance, why in fixed.dropped.items():
                     print(f"{path}: dropped '{utterance}': {why}", file=sys.stderr)
                 if fixed.backup:
                     print(f"{fixed.backup}: the files as they were", file=sys.stderr)
-            found = examine(path, allow_pipes)
+            found = examine(path, allow_pipes, known)
         except UserError as error:
             print(error, file=sys.stderr)
             valid = False
             continue
-        report(found.problems)
-        errors = sum(not problem.warning for problem in found.problems)
-        if errors:
-            print(f"{path}: {errors} problems", file=sys.stderr)
-            valid = False
-        else:
+        if is_valid(found):
             print(f"{path}: valid: {found.summary()}")
+        else:
+            valid = False
     sys.exit(0 if valid else 1)
-
-
-def report(problems: list[Problem], mended: bool = False) -> None:
-    """Print problems on stderr, the first of each kind, then the number of the others."""
-    count = Counter()
-    start = "mended: " if mended else ""
-    for problem in problems:
-        count[problem.path, problem.kind] += 1
-        if count[problem.path, problem.kind] <= SHOWN:
-            print(f"{start}{problem.finding if mended else problem}", file=sys.stderr)
-    for (path, kind), number in count.items():
-        if number > SHOWN:
-            print(f"{start}{path}: {number - SHOWN} more of kind '{kind}'", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,14 @@ def odd_characters(text: str) -> list[str]:
 
 
 def without_odd_characters(text: str) -> str:
-    """The text with a space for each odd character, and for the invisible ones nothing."""
-    return "".join(c if not _is_odd(c) else "" if c in _INVISIBLE else " " for c in text)
+    """The text without them: ``_`` for sentencepiece's two, a space for others that can be seen."""
+    return "".join(_instead_of(c) if _is_odd(c) else c for c in text)
+
+
+def _instead_of(c: str) -> str:
+    if c in _INVISIBLE:
+        return ""
+    return "_" if c in _OF_SENTENCEPIECE else " "
 
 
 def _is_odd(c: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from plateau.config import UserError
+from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
 
 TRAIN = "train"
 DEV = "dev"

@@ -1,16 +1,27 @@
 """Log-mel filterbanks (Kaldi's fbank) of utterances, and their global mean and variance."""
 
 import importlib.util
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import lhotse
+import numpy as np
 import torch
-from lhotse import CutSet, FeatureExtractor, LilcomChunkyWriter, RecordingSet, SupervisionSet
+from lhotse import (
+    CutSet,
+    FeatureExtractor,
+    LilcomChunkyWriter,
+    RecordingSet,
+    SupervisionSet,
+)
 from torch import Tensor
+from tqdm import tqdm
 
 from plateau.config import UserError
+from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
+from plateau.data.audio import is_too_short
 from plateau.io import read_json, write_json
 
 FRAME_SHIFT = 0.01  # seconds between two frames
@@ -99,6 +110,8 @@ def make_cuts(
         cuts = cuts.resample(options.sampling_rate).to_eager()
     if perturb:
         copies = [cuts.perturb_speed(speed) for speed in options.perturb_speed]
+        # Faster copies of the shortest utterances would be too short.
+        copies = [part.filter(lambda cut: not is_too_short(cut.duration)) for part in copies]
         cuts = CutSet.from_cuts(cut for part in (cuts, *copies) for cut in part)
     return cuts
 
@@ -115,31 +128,71 @@ def compute_features(
         num_workers: processes that read audio
 
     Raises:
-        UserError: not everything could be stored.
+        UserError: names the utterance whose audio cannot be read or features cannot be stored.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     extractor = make_extractor(options)
-    if isinstance(extractor, lhotse.Fbank):
-        # One by one: in a batch it pads with zeros where Kaldi mirrors, and the last frames of all
-        # utterances but the longest come out wrong.
-        archive.with_name(f"{archive.name}.lca").unlink(missing_ok=True)
-        return cuts.compute_and_store_features(
-            extractor, archive, storage_type=LilcomChunkyWriter
-        ).to_eager()
-    stored = cuts.compute_and_store_features_batch(
-        extractor,
-        storage_path=archive,
-        num_workers=num_workers,
-        storage_type=LilcomChunkyWriter,
-        overwrite=True,
-    )
-    # It stores in a thread whose errors nobody hears.
-    if len(stored) < len(cuts):
+    failed: list[tuple[str, Exception]] = []
+    writing = None
+
+    class Writer(LilcomChunkyWriter):
+        """Lhotse stores in a thread whose errors nobody hears."""
+
+        def write(self, key: str, value: np.ndarray) -> str:
+            try:
+                return super().write(key, value)
+            except Exception as error:
+                failed.append((writing or key, error))
+                raise
+
+    try:
+        if isinstance(extractor, lhotse.Fbank):
+            # One by one: in a batch it pads with zeros where Kaldi mirrors, and the last frames of
+            # all utterances but the longest come out wrong.
+            archive.with_name(f"{archive.name}.lca").unlink(missing_ok=True)
+            stored = []
+            with Writer(archive) as storage:
+                for cut in tqdm(cuts, "features", len(cuts), disable=None):
+                    writing = cut.id
+                    stored.append(cut.compute_and_store_features(extractor, storage))
+        else:
+            stored = cuts.compute_and_store_features_batch(
+                extractor,
+                storage_path=archive,
+                num_workers=num_workers,
+                storage_type=Writer,
+                overwrite=True,
+            )
+    except Exception:
+        if not failed:
+            _look_at_audio(cuts)
+            raise
+    if failed:
+        key, error = failed[0]
+        free = shutil.disk_usage(archive.parent).free
         raise UserError(
-            f"{archive}: {len(cuts) - len(stored)} of {len(cuts)} utterances could not be stored; "
-            "is the disk full?"
+            f"{archive}.lca: the features of '{key}' could not be stored: {error}\n"
+            f"{free / 1e6:.0f} MB are free there"
         )
-    return stored
+    if len(stored) < len(cuts):
+        missing = sorted({cut.id for cut in cuts} - {cut.id for cut in stored})
+        raise UserError(f"{archive}.lca: no features of {missing[0]} ({len(missing)} such)")
+    return CutSet.from_cuts(
+        replace(cut, custom=None) for cut in stored
+    )  # samplers' dataloading_info
+
+
+def _look_at_audio(cuts: CutSet) -> None:
+    """Raise `UserError` for the first utterance whose audio cannot be read."""
+    for cut in cuts:
+        try:
+            cut.load_audio()
+        except Exception as error:  # Lhotse adds lines to it, and has exceptions of its own
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"utterance '{cut.id}': its audio cannot be read as it could in stage 1: {reason}\n"
+                "look at all audio again: ./run.sh --stage 1 --force"
+            ) from None
 
 
 def save_statistics(cuts: CutSet, options: FeatureOptions, path: Path) -> None:

@@ -13,42 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plateau.config import UserError
+from plateau.data.audio import is_pipe
+from plateau.data.lines import CTM, Interval, Row, Segment, Value, parse, raw_lines
 from plateau.io import write_text
-from plateau.text import normalise
+from plateau.text import name_of, normalise, odd_characters
 
 REQUIRED = ("wav.scp", "text", "utt2spk")
-CTM = {"words": "ctm", "phones": "phones.ctm"}  # field of `Utterance` → file
 # A segment may end this much after its recording (rounded times); it is then clipped. Seconds.
 END_TOLERANCE = 0.01
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A timed label.
-
-    Args:
-        start: seconds from the start of the recording
-        duration: seconds
-        label: a word or a phone, without white space
-    """
-
-    start: float
-    duration: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A piece of a recording; times in seconds, ``end`` None for the end of the recording."""
-
-    recording_id: str
-    start: float = 0.0
-    end: float | None = None
-
-    def holds(self, interval: Interval) -> bool:
-        """Whether the centre of ``interval`` is in the segment."""
-        centre = interval.start + interval.duration / 2
-        return self.start <= centre and (self.end is None or centre < self.end)
 
 
 @dataclass(frozen=True)
@@ -65,6 +37,7 @@ class Utterance:
         end: of the segment, seconds; None: to the end of the recording
         words: timed words, in order
         phones: timed phones, in order
+        channel: of the recording, from 0; None: its only one, or the first
     """
 
     id: str
@@ -76,91 +49,13 @@ class Utterance:
     end: float | None = None
     words: tuple[Interval, ...] = ()
     phones: tuple[Interval, ...] = ()
+    channel: int | None = None
 
     @property
     def segment(self) -> Segment:
         """Where it lies in its recording."""
         recording = self.id if self.recording_id is None else self.recording_id
-        return Segment(recording, self.start, self.end)
-
-
-Value = str | tuple[str, ...] | float | Segment | Interval
-
-
-@dataclass(frozen=True)
-class Row:
-    """One parsed line: its number (from 1), its key and what it says of it."""
-
-    number: int
-    key: str
-    value: Value
-
-
-def is_pipe(audio: str) -> bool:
-    """Whether an entry of `wav.scp` is a shell command that writes the audio."""
-    return audio.endswith("|")
-
-
-def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the numbered lines of a file that are not blank (nor comments, in a ctm)."""
-    comment = b";;" if path.name in CTM.values() else None
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if line.strip() and not (comment and line.startswith(comment)):
-            yield number, line
-
-
-def parse(name: str, number: int, line: bytes) -> Row:
-    """Parse one line of the file called ``name``.
-
-    Raises:
-        ValueError: what is wrong with the line.
-    """
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    if line.startswith(b"\xef\xbb\xbf"):
-        raise ValueError("starts with a byte order mark, which would be part of the first id")
-    if name in ("wav.scp", "text"):
-        key, *rest = (field.decode("utf-8") for field in line.strip().split(None, 1))
-        if name == "wav.scp" and not rest:
-            raise ValueError("has no audio after the recording id")
-        return Row(number, key, rest[0] if rest else "")
-    key, *fields = (field.decode("utf-8") for field in line.split())
-    return Row(number, key, _value(name, fields))
-
-
-def _value(name: str, fields: list[str]) -> Value:
-    """Value of a line of ``name`` from the fields after the key."""
-    match name, fields:
-        case "utt2spk", [speaker]:
-            return speaker
-        case "spk2utt", [_, *_]:
-            return tuple(fields)
-        case "utt2dur", [duration]:
-            return _seconds(duration)
-        case "segments", [recording, start, end]:
-            # Kaldi: an end of -1 means the end of the recording
-            return Segment(recording, _seconds(start), None if end == "-1" else _seconds(end))
-        case (("ctm" | "phones.ctm"), [_, start, duration, label] | [_, start, duration, label, _]):
-            return Interval(_seconds(start), _seconds(duration), label)
-    wanted = {
-        "utt2spk": "2: utterance speaker",
-        "spk2utt": "at least 2: speaker utterances",
-        "utt2dur": "2: utterance seconds",
-        "segments": "4: utterance recording start end",
-    }.get(name, "5 or 6: recording channel start duration label [confidence]")
-    raise ValueError(f"has {len(fields) + 1} fields, not {wanted}")
-
-
-def _seconds(field: str) -> float:
-    try:
-        seconds = float(field)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"'{field}' is not a time in seconds")
-    return seconds
+        return Segment(recording, self.start, self.end, self.channel)
 
 
 def read_table(path: Path) -> dict[str, Value]:
@@ -237,6 +132,7 @@ def read_data_dir(path: Path, allow_pipes: bool = False) -> list[Utterance]:
             recording_id=segments[utterance].recording_id if segmented else None,
             start=segments[utterance].start,
             end=segments[utterance].end,
+            channel=segments[utterance].channel,
             **{field: tuple(found.get(utterance, ())) for field, found in times.items()},
         )
         for utterance in sorted(texts)
@@ -256,7 +152,10 @@ def assign(ctm: Path, segments: dict[str, Segment]) -> dict[str, list[Interval]]
 
 
 def owners(segments: dict[str, Segment]) -> Callable[[Row], str | None]:
-    """Return a function from a ctm's row to the id of the utterance that holds it, or None."""
+    """Return a function from a ctm's row to the id of the utterance that holds it, or None.
+
+    Where utterances of a recording name channels, a row goes to one that is on its channel.
+    """
     of_recording: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for utterance, segment in segments.items():
         of_recording[segment.recording_id].append((segment.start, utterance))
@@ -268,7 +167,8 @@ def owners(segments: dict[str, Segment]) -> Callable[[Row], str | None]:
         centre = row.value.start + row.value.duration / 2
         last = bisect_right(candidates, centre, key=lambda candidate: candidate[0])
         for _, utterance in reversed(candidates[:last]):
-            if segments[utterance].holds(row.value):
+            segment = segments[utterance]
+            if segment.channel in (None, row.channel) and segment.holds(row.value):
                 return utterance
         return None
 
@@ -316,11 +216,9 @@ def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
     if segmented:
         optional["segments"] = ((u.id, format_segment(u.segment)) for u in utterances)
     for field, name in CTM.items():
-        optional[name] = [
-            (u.segment.recording_id, interval) for u in utterances for interval in getattr(u, field)
-        ]
-        optional[name].sort(key=lambda item: (item[0], item[1].start))
-        optional[name] = [(recording, format_interval(i)) for recording, i in optional[name]]
+        timed = [(u.segment, interval) for u in utterances for interval in getattr(u, field)]
+        timed.sort(key=lambda item: (item[0].recording_id, item[1].start))
+        optional[name] = [(s.recording_id, format_interval(i, s.channel)) for s, i in timed]
     for name, rows in optional.items():
         if rows:
             _write(path / name, rows)
@@ -335,10 +233,15 @@ def _check(utterance: Utterance) -> None:
     for field in (u.id, u.speaker, u.segment.recording_id, *(i.label for i in timed)):
         if not field or field.split() != [field]:
             raise ValueError(f"'{field}' is empty or has white space; ids and labels may not")
+    for field in (u.id, u.speaker, u.segment.recording_id):
+        if odd := odd_characters(field):
+            raise ValueError(f"'{field}' has {name_of(odd[0])}; ids may not")
     if not u.audio or u.audio.strip() != u.audio or "\n" in u.audio:
         raise ValueError(f"its audio '{u.audio}' is empty or has outer spaces or line breaks")
     if u.id != u.speaker and not u.id.startswith(u.speaker + "-"):
         raise ValueError(f"its id must start with '{u.speaker}-', its speaker (Kaldi's sorting)")
+    if u.channel is not None and not 0 <= u.channel < 10000:
+        raise ValueError(f"its channel {u.channel} is not one, which count from 0")
     if not 0 <= u.start < (math.inf if u.end is None else u.end):
         raise ValueError(f"its segment from {u.start} to {u.end} s is empty or negative")
     for interval in timed:
@@ -360,12 +263,14 @@ def spk2utt(utt2spk: Iterable[tuple[str, str]]) -> dict[str, str]:
 def format_segment(segment: Segment) -> str:
     """What `segments` says of an utterance; times in full precision."""
     end = "-1" if segment.end is None else repr(float(segment.end))
-    return f"{segment.recording_id} {float(segment.start)!r} {end}"
+    channel = "" if segment.channel is None else f" {segment.channel}"
+    return f"{segment.recording_id} {float(segment.start)!r} {end}{channel}"
 
 
-def format_interval(interval: Interval) -> str:
-    """What a ctm says of an interval after the recording's id; channel 1, full precision."""
-    return f"1 {float(interval.start)!r} {float(interval.duration)!r} {interval.label}"
+def format_interval(interval: Interval, channel: int | None = None) -> str:
+    """What a ctm says of an interval after the recording's id; its channel there counts from 1."""
+    times = f"{float(interval.start)!r} {float(interval.duration)!r}"
+    return f"{(channel or 0) + 1} {times} {interval.label}"
 
 
 def _write(path: Path, rows: Iterable[tuple[str, str]]) -> None:

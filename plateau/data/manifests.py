@@ -4,8 +4,7 @@ Lhotse's own importer rounds durations to milliseconds, reads supervisions only 
 and knows no ctm; its exporter writes shell commands for all that is not WAV. Hence this one.
 """
 
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +22,22 @@ from lhotse.supervision import AlignmentItem
 from tqdm import tqdm
 
 from plateau.config import UserError
-from plateau.data.audio import inspect_audio
+from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
+from plateau.data.audio import (
+    AudioError,
+    AudioInfo,
+    inspect_audio,
+    is_pipe,
+    is_too_short,
+    no_channel,
+    too_short,
+)
 from plateau.data.kaldi import (
     END_TOLERANCE,
     Interval,
+    Segment,
     Utterance,
     clipped,
-    is_pipe,
     read_data_dir,
     write_data_dir,
 )
@@ -39,9 +47,15 @@ KINDS = {"words": "word", "phones": "phone"}  # field of `Utterance` → kind of
 
 
 def to_manifests(
-    data_dir: Path, sampling_rate: int | None = None, allow_pipes: bool = False, nj: int = 1
+    data_dir: Path,
+    sampling_rate: int | None = None,
+    allow_pipes: bool = False,
+    nj: int = 1,
+    known: Mapping[str, AudioInfo] | None = None,
 ) -> tuple[RecordingSet, SupervisionSet]:
-    """Convert a data directory; supervisions are on channel 0, texts and words normalised.
+    """Convert a data directory; texts and words normalised.
+
+    A supervision is on the channel that its segment names, else on the first.
 
     Args:
         data_dir: a valid Kaldi data directory
@@ -49,19 +63,21 @@ def to_manifests(
         allow_pipes: run the shell commands in `wav.scp` (here once to see their length, and
             again whenever the audio is read)
         nj: threads that look at the recordings
+        known: what is known of entries of `wav.scp`, which are then not looked at again
 
     Raises:
         UserError: a line cannot be read, or an utterance has no audio.
     """
     utterances = read_data_dir(data_dir, allow_pipes)
-    recordings, supervisions, without = manifests_of(utterances, nj)
+    recordings, supervisions, without = manifests_of(utterances, nj, known)
     for utterance in utterances:
         if utterance.id in without:
-            known = utterance.segment.recording_id in recordings
-            path = Path(data_dir) / ("segments" if known else "wav.scp")
+            found = utterance.segment.recording_id in recordings
+            path = Path(data_dir) / ("segments" if found else "wav.scp")
+            pipes = " --allow-pipes" if allow_pipes else ""
             raise UserError(
-                f"{path}: {without[utterance.id]}\n"
-                f"mend it, or leave it out: python local/validate_data_dir.py --fix {data_dir}"
+                f"{path}: {without[utterance.id]}\nmend it, or leave it out: "
+                f"python local/validate_data_dir.py --fix{pipes} {data_dir}"
             )
     if sampling_rate is not None:
         recordings = recordings.resample(sampling_rate)
@@ -69,102 +85,103 @@ def to_manifests(
 
 
 def manifests_of(
-    utterances: Sequence[Utterance], nj: int = 1
+    utterances: Sequence[Utterance], nj: int = 1, known: Mapping[str, AudioInfo] | None = None
 ) -> tuple[RecordingSet, SupervisionSet, dict[str, str]]:
     """Recordings and supervisions of those utterances that have audio.
 
     Args:
         utterances: of a data directory; the shell commands among their audio are run.
         nj: threads that look at the recordings.
+        known: see `to_manifests`
 
     Returns:
         recordings, supervisions (see `to_manifests`), and why each other utterance has none, by id
     """
     audio = {utterance.segment.recording_id: utterance.audio for utterance in utterances}
+    new = sorted(set(audio.values()) - (known or {}).keys())
     with ThreadPoolExecutor(nj) as pool:
-        found = pool.map(_recording_or_fault, audio.keys(), audio.values())
-        found = list(tqdm(found, "audio", len(audio), leave=False, disable=None))
-    recordings = dict(zip(audio, found, strict=True))
+        found = tqdm(pool.map(_info_or_fault, new), "audio", len(new), leave=False, disable=None)
+        infos = {**(known or {}), **dict(zip(new, found, strict=True))}
     supervisions, without = [], {}
     for utterance in utterances:
-        recording = recordings[utterance.segment.recording_id]
+        info = infos[utterance.audio]
         try:
-            if isinstance(recording, ValueError):
-                raise recording
-            supervisions.append(_supervision(utterance, recording.duration))
+            if isinstance(info, AudioError):
+                # a command says itself what it was
+                place = "" if is_pipe(utterance.audio) else f"{utterance.audio}: "
+                raise ValueError(f"'{utterance.segment.recording_id}': {place}{info}")
+            supervisions.append(_supervision(utterance, info))
         except ValueError as error:
             without[utterance.id] = str(error)
     return (
-        RecordingSet.from_recordings(r for r in found if isinstance(r, Recording)),
+        RecordingSet.from_recordings(
+            _recording(id, source, infos[source])
+            for id, source in audio.items()
+            if isinstance(infos[source], AudioInfo)
+        ),
         SupervisionSet.from_segments(supervisions),
         without,
     )
 
 
-def _recording_or_fault(recording_id: str, audio: str) -> Recording | ValueError:
+def _info_or_fault(audio: str) -> AudioInfo | AudioError:
     try:
-        return _recording(recording_id, audio)
-    except ValueError as error:
+        return inspect_audio(audio)
+    except AudioError as error:
         return error
 
 
-def _recording(recording_id: str, audio: str) -> Recording:
-    """Describe a recording without reading it all, unless it is a pipe's output.
+def _recording(recording_id: str, audio: str, info: AudioInfo) -> Recording:
+    kind, source = (
+        ("command", audio.removesuffix("|").strip()) if is_pipe(audio) else ("file", audio)
+    )
+    return Recording(
+        id=recording_id,
+        sources=[AudioSource(kind, list(range(info.channels)), source)],
+        sampling_rate=info.sampling_rate,
+        num_samples=info.num_samples,
+        duration=_rounded(info.duration),
+    )
+
+
+def _rounded(seconds: float) -> float:
+    """As Lhotse rounds times: 0.454, not 0.45399999999999996."""
+    return round(seconds, ndigits=8)
+
+
+def _supervision(utterance: Utterance, info: AudioInfo) -> SupervisionSegment:
+    """Supervision of an utterance in a recording.
 
     Raises:
-        ValueError: names the recording and says why it has no audio.
+        ValueError: the utterance lies outside of it, or is too short.
     """
-    if not is_pipe(audio):
-        try:
-            info = inspect_audio(audio)
-        except ValueError as error:
-            raise ValueError(f"'{recording_id}': {audio}: {error}") from None
-        return Recording(
-            id=recording_id,
-            sources=[AudioSource("file", list(range(info.channels)), audio)],
-            sampling_rate=info.sampling_rate,
-            num_samples=info.num_samples,
-            duration=info.duration,
-        )
-    command = audio.removesuffix("|").strip()
-    done = subprocess.run(command, shell=True, capture_output=True, check=False)
-    if done.returncode != 0:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        raise ValueError(f"'{recording_id}': '{command}' ends with {done.returncode}: {reason[0]}")
-    try:
-        recording = Recording.from_bytes(done.stdout, recording_id)
-    except Exception as error:  # each of Lhotse's audio backends has exceptions of its own
-        raise ValueError(f"'{recording_id}': no audio comes from '{command}': {error}") from None
-    if recording.num_samples == 0:
-        raise ValueError(f"'{recording_id}': no audio comes from '{command}'")
-    channels = recording.sources[0].channels
-    return replace(recording, sources=[AudioSource("command", channels, command)])
-
-
-def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:
-    """Supervision of an utterance in a recording of so many seconds.
-
-    Raises:
-        ValueError: the utterance lies outside of it.
-    """
+    duration = _rounded(info.duration)
     segment = clipped(utterance.segment, duration)
-    end = duration if segment.end is None else segment.end
-    if not segment.start < end <= duration:
+    start, end = _rounded(segment.start), duration if segment.end is None else segment.end
+    if not start < end <= duration:
         raise ValueError(
             f"'{utterance.id}' from {segment.start} to {end} s is "
             f"not inside of its recording, which has {duration} s (tolerance {END_TOLERANCE} s)"
         )
+    if is_too_short(end - start):
+        raise ValueError(f"'{utterance.id}' {too_short(end - start)}")
+    if (segment.channel or 0) >= info.channels:
+        raise ValueError(f"'{utterance.id}' {no_channel(segment.channel, info.channels)}")
     # Lhotse counts the times of alignments from the start of the recording, as a ctm does
     alignment = {
-        kind: [AlignmentItem(normalise(i.label), i.start, i.duration) for i in intervals]
+        kind: [
+            AlignmentItem(normalise(i.label), _rounded(i.start), _rounded(i.duration))
+            for i in intervals
+        ]
         for field, kind in KINDS.items()
         if (intervals := getattr(utterance, field))
     }
     return SupervisionSegment(
         id=utterance.id,
         recording_id=segment.recording_id,
-        start=segment.start,
-        duration=round(end - segment.start, ndigits=8),  # as Lhotse rounds ends
+        start=start,
+        duration=_rounded(end - start),
+        channel=segment.channel or 0,
         text=normalise(utterance.text),
         speaker=utterance.speaker,
         alignment=alignment or None,
@@ -204,7 +221,8 @@ def from_manifests(recordings: RecordingSet, supervisions: SupervisionSet, path:
     Raises:
         UserError: names the recording or the utterance that a Kaldi directory cannot hold.
     """
-    audio = {recording.id: (_audio(recording), recording.duration) for recording in recordings}
+    recordings = {recording.id: recording for recording in recordings}
+    audio = {id: _audio(recording) for id, recording in recordings.items()}
     utterances = []
     for supervision in supervisions:
         if supervision.recording_id not in audio:
@@ -212,8 +230,9 @@ def from_manifests(recordings: RecordingSet, supervisions: SupervisionSet, path:
                 f"utterance '{supervision.id}': no recording '{supervision.recording_id}'; "
                 "give the manifest of its recordings"
             )
-        utterances.append(_utterance(supervision, *audio[supervision.recording_id]))
-    if all(u.segment.recording_id == u.id and u.start == 0 and u.end is None for u in utterances):
+        source = audio[supervision.recording_id]
+        utterances.append(_utterance(supervision, source, recordings[supervision.recording_id]))
+    if all(u.segment == Segment(u.id) for u in utterances):
         utterances = [replace(utterance, recording_id=None) for utterance in utterances]
     write_data_dir(path, utterances)
 
@@ -231,18 +250,21 @@ def _audio(recording: Recording) -> str:
     return str(source.source) + (" |" if source.type == "command" else "")
 
 
-def _utterance(supervision: SupervisionSegment, audio: str, duration: float) -> Utterance:
-    if supervision.channel not in (0, [0]):
+def _utterance(supervision: SupervisionSegment, audio: str, recording: Recording) -> Utterance:
+    channel = supervision.channel
+    if isinstance(channel, list) and len(channel) == 1:
+        (channel,) = channel
+    if channel not in range(recording.num_channels):
         raise UserError(
-            f"utterance '{supervision.id}': is on channel {supervision.channel}; a Kaldi "
-            "directory has mono recordings, so save that channel to a file first"
+            f"utterance '{supervision.id}': is on channel {channel} of {recording.num_channels}; a "
+            "Kaldi directory has one channel for each utterance, so save that to a file first"
         )
     utterance_id = supervision.id
     speaker = supervision.speaker or utterance_id
     if utterance_id != speaker and not utterance_id.startswith(speaker + "-"):
         utterance_id = f"{speaker}-{utterance_id}"
     # less than half a sample of 48 kHz away from the end is the end
-    to_end = abs(supervision.end - duration) < 1e-5
+    to_end = abs(supervision.end - recording.duration) < 1e-5
     timed = {
         field: tuple(
             Interval(item.start, item.duration, item.symbol)
@@ -258,5 +280,6 @@ def _utterance(supervision: SupervisionSegment, audio: str, duration: float) -> 
         recording_id=supervision.recording_id,
         start=supervision.start,
         end=None if to_end else supervision.end,
+        channel=None if recording.num_channels == 1 else channel,
         **timed,
     )

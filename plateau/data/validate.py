@@ -4,127 +4,49 @@ One examination serves both: where it finds a problem it also notes, in the same
 repair would keep. So a repaired directory has no problem left that a repair could mend.
 """
 
-import shutil
+import re
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from plateau.config import UserError
 from plateau.data import kaldi
-from plateau.data.audio import inspect_audio
-from plateau.data.kaldi import CTM, END_TOLERANCE, REQUIRED, Segment
-from plateau.io import write_text
-from plateau.text import normalise
+from plateau.data.audio import (
+    AudioError,
+    AudioInfo,
+    inspect_audio,
+    is_pipe,
+    is_too_short,
+    no_channel,
+    too_short,
+)
+from plateau.data.examination import Examination, Problem
+from plateau.data.kaldi import END_TOLERANCE, REQUIRED
+from plateau.data.lines import (
+    CTM,
+    Row,
+    Segment,
+    iconv,
+    ids_after_key,
+    parse,
+    raw_lines,
+    utf16,
+)
+from plateau.data.mend import mend_ids, mend_text
+from plateau.text import BOM, normalise, odd_characters
 
 PER_UTTERANCE = ("text", "utt2spk", "segments", "utt2dur")
 FILES = ("wav.scp", *PER_UTTERANCE, "spk2utt", *CTM.values())
 # utt2dur may differ by this from the audio: features cut off part of a window. Seconds.
 DURATION_TOLERANCE = 0.1
-_BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong; as a string, one line.
-
-    Args:
-        kind: short name that problems of one sort share
-        path: of the file
-        where: number of the line, or id of the utterance, recording or speaker; or empty
-        what: what is wrong
-        advice: what to do
-        fixable: `fix_data_dir` mends it
-        warning: the directory works as it is
-    """
-
-    kind: str
-    path: Path
-    where: str
-    what: str
-    advice: str
-    fixable: bool = True
-    warning: bool = False
-
-    @property
-    def finding(self) -> str:
-        """Where it is and what is wrong."""
-        place = f"{self.path}:{self.where}" if self.where else str(self.path)
-        return " ".join(f"{place}: {'warning: ' * self.warning}{self.what}".split())
-
-    def __str__(self) -> str:
-        return f"{self.finding}; {self.advice}{' (--fix does)' * self.fixable}"
-
-
-@dataclass
-class Examination:
-    """A data directory as a repair would leave it, and the problems on the way there.
-
-    Args:
-        path: of the directory
-        problems: all that was found
-        dropped: utterances that a repair leaves out, and why
-        lines: text of each line that is kept, by file, then key
-        rows: the same lines parsed
-        ctms: lines of each ctm that are kept
-        durations: seconds of each good recording; None for a pipe
-        backup: where a repair left the files as they were; None if it changed nothing
-    """
-
-    path: Path
-    problems: list[Problem] = field(default_factory=list)
-    dropped: dict[str, str] = field(default_factory=dict)
-    lines: dict[str, dict[str, str]] = field(default_factory=dict)
-    rows: dict[str, dict[str, kaldi.Value]] = field(default_factory=dict)
-    ctms: dict[str, list[str]] = field(default_factory=dict)
-    durations: dict[str, float | None] = field(default_factory=dict)
-    backup: Path | None = None
-
-    def note(self, kind: str, name: str, where: object, what: str, advice: str, **flags) -> None:
-        """Add a problem with the file ``name``."""
-        self.problems.append(Problem(kind, self.path / name, str(where), what, advice, **flags))
-
-    def warn(self, *problem: str) -> None:
-        """Add a problem with which the directory works, and which only its owner can mend."""
-        self.note(*problem, fixable=False, warning=True)
-
-    def has(self, name: str) -> bool:
-        """Whether the directory has this file."""
-        return (self.path / name).is_file()
-
-    def drop(self, utterance: str, why: str) -> None:
-        """Leave out an utterance; the first reason stands."""
-        self.dropped.setdefault(utterance, why)
-
-    def keep(self, name: str, keys: Container[str]) -> None:
-        """Keep only these keys of a file."""
-        for table in (self.rows[name], self.lines[name]):
-            for key in [key for key in table if key not in keys]:
-                del table[key]
-
-    @property
-    def segments(self) -> dict[str, Segment]:
-        """Where the utterances that are kept lie."""
-        if self.has("segments"):
-            return self.rows["segments"]
-        return {utterance: Segment(utterance) for utterance in self.rows["text"]}
-
-    def seconds(self, utterance: str) -> float | None:
-        """Duration of an utterance, None if it is a pipe's."""
-        segment = self.segments[utterance]
-        end = self.durations[segment.recording_id] if segment.end is None else segment.end
-        return None if end is None else end - segment.start
-
-    def summary(self) -> str:
-        """Counts of utterances, speakers and hours."""
-        speakers = len(set(self.rows["utt2spk"].values()))
-        seconds = [self.seconds(utterance) for utterance in self.rows["text"]]
-        hours = sum(s for s in seconds if s is not None) / 3600
-        piped = " besides pipes" if None in seconds else ""
-        return f"{len(seconds)} utterances, {speakers} speakers, {hours:.2f} hours{piped}"
+# A repair ends a segment or a word that goes on for less than this after its recording where the
+# recording ends, as Kaldi's extract-segments does. Seconds.
+MAX_OVERSHOOT = 0.5
+LOUD = 8.0  # times full scale; compressed audio may go a little over it
 
 
 def validate_data_dir(path: Path, allow_pipes: bool = False) -> list[Problem]:
@@ -136,23 +58,35 @@ def validate_data_dir(path: Path, allow_pipes: bool = False) -> list[Problem]:
     return examine(path, allow_pipes).problems
 
 
-def examine(path: Path, allow_pipes: bool = False) -> Examination:
-    """Look at every line of a data directory and at the header of every recording.
+def examine(
+    path: Path,
+    allow_pipes: bool = False,
+    known: Mapping[str, AudioInfo | AudioError] | None = None,
+    nj: int = 8,
+) -> Examination:
+    """Look at every line of a data directory and at every recording.
+
+    Args:
+        path: of the directory
+        allow_pipes: run the shell commands of `wav.scp`
+        known: what was found before of entries of `wav.scp`; they are not looked at again
+        nj: threads that look at recordings
 
     Raises:
         UserError: there is no such directory.
     """
     if not Path(path).is_dir():
         raise UserError(f"{path}: no such directory; it should hold {', '.join(REQUIRED)}")
-    found = Examination(Path(path))
+    found = Examination(Path(path), audio=dict(known or {}))
     listed = {name: _read(found, name) for name in ("wav.scp", *PER_UTTERANCE)}
     if missing := [name for name in REQUIRED if not found.has(name)]:
         for name in missing:
             found.note("missing", name, "", "no such file", "make it", fixable=False)
         return found
     _check_spk2utt(found)
-    _check_audio(found, listed["wav.scp"], allow_pipes)
+    _check_audio(found, listed["wav.scp"], allow_pipes, nj)
     _check_segments(found, listed["wav.scp"])
+    _check_lengths_and_channels(found)
     placed = dict(found.segments)
     _keep_complete(found, listed)
     _check_utterances(found)
@@ -190,50 +124,117 @@ def _read(found: Examination, name: str) -> dict[str, str | None]:
     return keys
 
 
-def _parsed(found: Examination, name: str, faulty: dict[str, str | None]):
+def _parsed(
+    found: Examination, name: str, faulty: dict[str, str | None]
+) -> Iterator[tuple[str, int, Row]]:
     """Yield (line, number, row) of each well-formed line; note the others in ``faulty``."""
     if not found.has(name):
         return
-    for number, line in kaldi.raw_lines(found.path / name):
-        if number == 1 and line.startswith(_BOM):
+    content = (found.path / name).read_bytes()
+    if encoding := utf16(content):
+        advice = f"convert it: {iconv(found.path / name, encoding)}"
+        found.note("encoding", name, "", "UTF-16, not UTF-8", advice)
+        content = content.decode(encoding, errors="replace").encode("utf-8")
+    for number, line in raw_lines(found.path / name, content):
+        if number == 1 and line.startswith(BOM):
             found.note("bom", name, number, "starts with a byte order mark", "delete it")
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
+        more = ids_after_key(name)
+        line, faults = mend_ids(line, None if more is None else 1 + more)
+        for fault in faults:
+            found.note("id", name, number, fault, "take it out, in all files")
         try:
-            row = kaldi.parse(name, number, line)
+            row = parse(name, number, line)
         except ValueError as error:
-            found.note("line", name, number, str(error), "mend or delete the line")
-            key = line.split()[0].decode("utf-8", errors="replace")
-            faulty[key] = f"line {number} {error}"
+            key, *rest = line.split(None, 1)
+            faulty[key.decode("utf-8", errors="replace")] = f"line {number} {error}"
+            if (
+                str(error).startswith("not UTF-8")
+                and rest
+                and not _is_utf8(rest[0])
+                and _is_utf8(key)
+            ):
+                new = found.path / f"{name}.utf8"
+                advice = (
+                    f"convert it from its ENCODING: iconv -f ENCODING -t UTF-8 {name} > {new.name}"
+                )
+                found.note("encoding", name, number, str(error), advice, fixable=False)
+            else:
+                found.note("line", name, number, str(error), "mend or delete the line")
         else:
             yield line.strip().decode("utf-8"), number, row
 
 
-def _check_audio(found: Examination, keys: dict[str, str | None], allow_pipes: bool) -> None:
-    audio = found.rows["wav.scp"]
-    files = {key: source for key, source in audio.items() if not kaldi.is_pipe(source)}
-    found.durations = dict.fromkeys(audio)
-    for key in audio.keys() - files.keys():
-        if not allow_pipes:
-            advice = "allow it with --allow-pipes, or write its audio to a file"
-            found.note("pipe", "wav.scp", key, "is a shell command", advice, fixable=False)
-    with ThreadPoolExecutor(8) as pool:  # much of the time goes into waiting for the file system
-        results = pool.map(_duration_or_fault, files.values())
-        results = tqdm(results, "audio", len(files), leave=False, disable=None)
-        for (key, source), result in zip(files.items(), results, strict=True):
-            if isinstance(result, float):
-                found.durations[key] = result
-            else:
-                del audio[key], found.durations[key]
-                keys[key] = result
-                advice = "mend the file or leave out its utterances"
-                found.note("audio", "wav.scp", key, f"{source}: {result}", advice)
-
-
-def _duration_or_fault(path: str) -> float | str:
+def _is_utf8(part: bytes) -> bool:
     try:
-        return inspect_audio(path).duration
-    except ValueError as error:
-        return str(error)
+        part.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_audio(
+    found: Examination, keys: dict[str, str | None], allow_pipes: bool, nj: int
+) -> None:
+    audio = found.rows["wav.scp"]
+    found.durations = dict.fromkeys(audio)
+    looked_at = {key: source for key, source in audio.items() if allow_pipes or not is_pipe(source)}
+    for key in audio.keys() - looked_at.keys():
+        advice = "allow it with --allow-pipes, or write its audio to a file"
+        found.note("pipe", "wav.scp", key, "is a shell command", advice, fixable=False)
+    new = sorted(set(looked_at.values()) - found.audio.keys())
+    with ThreadPoolExecutor(nj) as pool:  # decoding and the file system leave Python to the others
+        results = tqdm(pool.map(_info_or_fault, new), "audio", len(new), leave=False, disable=None)
+        found.audio |= zip(new, results, strict=True)
+    for key, source in looked_at.items():
+        info = found.audio[source]
+        if isinstance(info, AudioInfo):
+            found.durations[key] = info.duration
+            if (info.peak or 0) > LOUD:
+                what = f"its samples go to {info.peak:.4g} times full scale"
+                advice = "floating point samples should be within -1 and 1: scale them"
+                found.warn("level", "wav.scp", key, f"{source}: {what}", advice)
+            continue
+        what = str(info) if is_pipe(source) else f"{source}: {info}"
+        if not info.lost:  # it may be good: leaving out its utterances would be no repair
+            found.note("audio", "wav.scp", key, what, "make it readable", fixable=False)
+            continue
+        del audio[key], found.durations[key]
+        keys[key] = str(info)
+        thing, option = ("command", "--fix --allow-pipes") if is_pipe(source) else ("file", "--fix")
+        advice = f"mend the {thing} or leave out its utterances"
+        found.note("audio", "wav.scp", key, what, advice, option=option)
+
+
+def _info_or_fault(audio: str) -> AudioInfo | AudioError:
+    try:
+        return inspect_audio(audio)
+    except AudioError as error:
+        return error
+
+
+def _check_lengths_and_channels(found: Examination) -> None:
+    """Of the utterances whose recording is good."""
+    name = "segments" if found.has("segments") else "wav.scp"
+    unnamed = {}
+    for utterance, segment in found.segments.items():
+        source = found.rows["wav.scp"].get(segment.recording_id)
+        info = found.audio.get(source)
+        if utterance in found.dropped or not isinstance(info, AudioInfo):
+            continue
+        seconds = (info.duration if segment.end is None else segment.end) - segment.start
+        if is_too_short(seconds):
+            found.note("short", name, utterance, too_short(seconds), "leave it out")
+            found.drop(utterance, too_short(seconds))
+        if (segment.channel or 0) >= info.channels:
+            what = no_channel(segment.channel, info.channels)
+            found.note("channel", name, utterance, what, "mend the number", fixable=False)
+        if segment.channel is None and info.channels > 1:
+            unnamed[segment.recording_id] = info.channels
+    for recording, channels in unnamed.items():
+        what = f"has {channels} channels; the first is taken where utterances name none"
+        advice = "name them in a fifth field of segments (from 0) if others are meant"
+        found.warn("channel", "wav.scp", recording, what, advice)
 
 
 def _check_segments(found: Examination, recordings: dict[str, str | None]) -> None:
@@ -250,12 +251,12 @@ def _check_segments(found: Examination, recordings: dict[str, str | None]) -> No
             fault = f"its recording '{recording}' is not in wav.scp"
         elif end is not None and start >= end:
             fault = f"starts at {start} s, not before its end at {end} s"
-        elif duration is not None and (start >= duration or (end or 0) > duration + END_TOLERANCE):
+        elif duration is not None and (start >= duration or (end or 0) > duration + MAX_OVERSHOOT):
             fault = f"from {start} to {end} s, but its recording has {duration} s"
         elif duration is not None and (end or 0) > duration:
             what = f"ends {end - duration:.6f} s after its recording"
             found.note("end", "segments", utterance, what, f"end it at {duration} s")
-            segments[utterance] = kaldi.clipped(segment, duration)
+            segments[utterance] = replace(segment, end=duration)
             lines[utterance] = f"{utterance} {kaldi.format_segment(segments[utterance])}"
         if fault:
             found.note("segment", "segments", utterance, fault, "mend or delete the line")
@@ -290,6 +291,12 @@ def _check_utterances(found: Examination) -> None:
             advice = "rename it if you use Kaldi's own tools, which sort by speaker"
             found.warn("speaker", "utt2spk", utterance, what, advice)
     for utterance, text in found.rows["text"].items():
+        text, faults = mend_text(text)
+        if faults:
+            what = " and ".join(faults)
+            found.note("characters", "text", utterance, what, "take it out or write it otherwise")
+            found.rows["text"][utterance] = text
+            found.lines["text"][utterance] = f"{utterance} {text}".rstrip()
         if not normalise(text):
             advice = "leave it out unless nothing is said there"
             found.warn("transcript", "text", utterance, "empty transcript", advice)
@@ -307,14 +314,15 @@ def _check_spk2utt(found: Examination) -> None:
         return
     _read(found, "spk2utt")
     rows = found.rows["spk2utt"]
-    inverse = _inverse(found)
-    for speaker in sorted(rows.keys() | inverse.keys()):
-        if " ".join(rows.get(speaker, ())) != inverse.get(speaker, ""):
+    right = inverse(found)
+    for speaker in sorted(rows.keys() | right.keys()):
+        if " ".join(rows.get(speaker, ())) != right.get(speaker, ""):
             what = "its utterances are not those of utt2spk, sorted"
             found.note("spk2utt", "spk2utt", speaker, what, "make it from utt2spk")
 
 
-def _inverse(found: Examination) -> dict[str, str]:
+def inverse(found: Examination) -> dict[str, str]:
+    """What `spk2utt` should say."""
     return kaldi.spk2utt(found.rows["utt2spk"].items())
 
 
@@ -331,15 +339,27 @@ def _check_ctm(found: Examination, name: str, placed: dict[str, Segment]) -> Non
             unsorted = unsorted or number
         previous = (row.key, row.value.start)
         duration = found.durations.get(row.key)
+        label, faults = _mend_label(name, row.value.label)
+        for fault in faults:
+            what = f"'{normalise(row.value.label)}' {fault}"
+            found.note("characters", name, number, what, "take it out or write it otherwise")
+        if faults and not label:
+            continue
+        line = _with_field(line, 4, label) if faults else line
         if duration is not None and end > duration + END_TOLERANCE:
-            what = f"'{row.value.label}' ends at {end} s, its recording has {duration} s"
+            what = f"'{label}' ends at {end} s, its recording has {duration} s"
             found.note("interval", name, number, what, "mend or delete the line")
-        elif (utterance := owner(row)) is None:
-            what = f"'{row.value.label}' is in no utterance of recording '{row.key}'"
+            if end > duration + MAX_OVERSHOOT or row.value.start >= duration:
+                continue
+            row = replace(row, value=replace(row.value, duration=duration - row.value.start))
+            line = _with_field(line, 3, repr(round(row.value.duration, 8)))
+        utterance = owner(row)
+        if utterance is None:
+            what = f"'{label}' is in no utterance of recording '{row.key}'"
             found.note("outside", name, number, what, "delete the line", warning=True)
         elif utterance not in found.dropped:
             kept.append((*previous, line))
-            labels[utterance].append((row.value.start, normalise(row.value.label)))
+            labels[utterance].append((row.value.start, normalise(label)))
     if unsorted:
         advice = "sort it by recording, then start"
         found.note("order", name, unsorted, "not sorted by recording and start", advice)
@@ -351,47 +371,16 @@ def _check_ctm(found: Examination, name: str, placed: dict[str, Segment]) -> Non
             found.warn("words", name, utterance, what, advice)
 
 
-def fix_data_dir(path: Path) -> Examination:
-    """Repair a data directory; never touches the audio.
-
-    Sorts, drops repeated and malformed lines and the utterances that lack something, ends segments
-    where their recording ends, makes `spk2utt` anew. The files as they were go to
-    ``path/.backup-<n>``, with the first n that is free.
-
-    Returns:
-        What was found: `problems` (the fixable ones are now mended) and `dropped`.
-
-    Raises:
-        UserError: a file is missing, or no utterance would be left. Nothing is changed then.
-    """
-    path = Path(path)
-    found = examine(path, allow_pipes=True)
-    for problem in found.problems:
-        if problem.kind in ("missing", "empty"):
-            raise UserError(f"{problem}\nNothing was changed: a repair needs {', '.join(REQUIRED)}")
-    if not any(problem.fixable for problem in found.problems):
-        return found
-    found.backup = _back_up(path)
-    kept = {
-        name: [line for _, line in sorted(table.items())] for name, table in found.lines.items()
-    }
-    kept |= found.ctms
-    kept["spk2utt"] = [f"{key} {value}" for key, value in _inverse(found).items()]
-    for name, lines in kept.items():
-        if found.has(name) or name == "spk2utt":
-            write_text(path / name, "".join(line + "\n" for line in lines))
-    return found
+def _mend_label(name: str, label: str) -> tuple[str, list[str]]:
+    """A word of a ctm is mended as one of a text, a phone only where it has odd characters."""
+    if name != CTM["words"] and not odd_characters(label):
+        return label, []
+    mended, faults = mend_text(label)
+    return "_".join(mended.split()), faults
 
 
-def _back_up(path: Path) -> Path:
-    """Copy the files to the first free ``.backup-<n>``, which appears only when it is whole."""
-    number = 1
-    while (backup := path / f".backup-{number}").exists():
-        number += 1
-    partial = path / ".backup-partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for name in FILES:
-        if (path / name).is_file():
-            shutil.copy2(path / name, partial / name)
-    return partial.rename(backup)
+def _with_field(line: str, index: int, value: str) -> str:
+    """The line with another value of one field; what parts the fields stays."""
+    fields = re.split(r"([ \t\r\v\f]+)", line)
+    fields[2 * index] = value
+    return "".join(fields)

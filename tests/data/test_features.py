@@ -1,4 +1,5 @@
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,19 +194,56 @@ def test_features_do_not_depend_on_the_batch(two_lengths, tmp_path, backend, on_
         np.testing.assert_allclose(features_[:length], alone, atol=1e-4 if on_the_fly else LILCOM)
 
 
-@needs_kaldifeat
-def test_features_that_could_not_be_stored_are_missed(two_lengths, tmp_path, monkeypatch):
+@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+def test_what_could_not_be_stored_is_named(two_lengths, tmp_path, monkeypatch, backend):
+    """With the error that there was, and the space that there is; nothing is guessed."""
     write = features.LilcomChunkyWriter.write
+    written = []
 
-    def full_disk(self, key, value):
-        if key == "u-2":
-            raise OSError("No space left on device")
+    def fail(self, key, value):
+        written.append(key)
+        if len(written) == 2:
+            raise OSError(5, "Input/output error")
         return write(self, key, value)
 
-    monkeypatch.setattr(features.LilcomChunkyWriter, "write", full_disk)
-    options = FeatureOptions(8000, 23, "kaldifeat")
-    with pytest.raises(UserError, match="of 3 utterances could not be stored"):
-        compute_features(two_lengths, options, tmp_path / "fbank")
+    monkeypatch.setattr(features.LilcomChunkyWriter, "write", fail)
+    message = (
+        r"features of 'u-2' could not be stored: \[Errno 5\] Input/output error\n\d+ MB are free"
+    )
+    with pytest.raises(UserError, match=message):
+        compute_features(two_lengths, FeatureOptions(8000, 23, backend), tmp_path / "fbank")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+def test_audio_that_was_lost_after_stage_1_is_named(two_lengths, tmp_path, backend, workers):
+    Path(two_lengths["u-2"].recording.sources[0].source).unlink()
+    message = r"utterance 'u-2': .*u-2.wav: .*\n.*: ./run.sh --stage 1 --force"
+    with pytest.raises(UserError, match=message):
+        compute_features(
+            two_lengths, FeatureOptions(8000, 23, backend), tmp_path / "fbank", workers
+        )
+
+
+def test_faster_copies_that_were_too_short_are_left_out(tmp_path, tone):
+    """25 ms are a window at any rate; 1.1 times as fast they are not."""
+    utterances = [
+        Utterance(f"u-{rate}", "u", "x", tone(f"{rate}.wav", 0.025 + 1 / rate, rate))
+        for rate in (8000, 11025, 22050, 44100, 48000)
+    ]
+    write_data_dir(tmp_path / "set", utterances)
+    for backend in ("lhotse", "auto"):
+        options = FeatureOptions(16000, 23, backend, perturb_speed=(0.9, 1.1))
+        cuts = make_cuts(*to_manifests(tmp_path / "set"), options, perturb=True)
+        assert {c.id for c in cuts} == {f"{u.id}{s}" for u in utterances for s in ("", "_sp0.9")}
+        stored = compute_features(cuts, options, tmp_path / backend)
+        assert all(cut.num_frames >= 1 for cut in stored)
+
+
+def test_stored_cuts_have_no_leftovers(two_lengths, tmp_path):
+    for cut in compute_features(two_lengths, FeatureOptions(8000, 23), tmp_path / "fbank"):
+        assert "custom" not in cut.to_dict()
+        assert cut.features.storage_type == "lilcom_chunky"
 
 
 def test_lengths_agree_with_features_for_any_duration(tmp_path, tone):

@@ -15,6 +15,7 @@ from plateau.data.kaldi import (
     read_durations,
     write_data_dir,
 )
+from plateau.data.lines import Row, Segment, parse
 from plateau.text import normalise
 
 # ids: no white space, no lone surrogates, no control characters
@@ -41,6 +42,7 @@ def directories(draw):
                 last = end == times[len(names)] and draw(st.booleans())
                 end = None if last else end
                 fields |= {"recording_id": recording, "start": start, "end": end, "audio": source}
+                fields["channel"] = draw(st.none() | st.integers(0, 3))
             else:
                 fields["audio"] = draw(audio)
             utterance = Utterance(**fields)
@@ -125,7 +127,7 @@ def test_shell_commands_are_refused_unless_allowed(whole):
         ("utt2spk", b"ann-1 ann\nann-2 ann\n", r"'bob-1' is in only one of text and utt2spk"),
         ("wav.scp", b"rec1\n", r"wav.scp:1: has no audio"),
         ("wav.scp", b"rec1 a.wav\n", r"no recording 'rec2', which utterance 'bob-1' needs"),
-        ("ctm", b"rec1 1 0.5 hello\n", r"ctm:1: has 4 fields, not 5 or 6"),
+        ("ctm", b"rec1 1 0.5 hello\n", r"ctm:1: has 4 fields, not 5 to 8"),
         ("text", b"", r"text: empty"),
     ],
 )
@@ -143,6 +145,87 @@ def test_a_missing_file_is_named(segmented):
         read_data_dir(segmented)
 
 
+@pytest.mark.parametrize(
+    ("line", "end", "channel"),
+    [
+        ("rec1 0 -1", None, None),
+        ("rec1 0 -1.0", None, None),
+        ("rec1 0.0 -1.00 1", None, 1),
+        ("rec1 0 -1e0", None, None),
+        ("rec1 0 0.9 0", 0.9, 0),
+        ("rec1 0 0.9 -1", 0.9, None),
+        ("rec1 0 9e-1 12\r", 0.9, 12),
+    ],
+)
+def test_segments_as_kaldi_takes_them(line, end, channel):
+    segment = parse("segments", 1, f"u {line}".encode()).value
+    assert segment == Segment("rec1", 0.0, end, channel)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("u r 0 -1.5", "'-1.5' is not a time"),
+        ("u r 0 -2", "'-2' is not a time"),
+        ("u r -1 1", "'-1' is not a time"),
+        ("u r 0 1 A", "'A' is not a channel"),
+        ("u r 0 1 1.0", "'1.0' is not a channel"),
+        ("u r 0 1 -2", "'-2' is not a channel"),
+        ("u r 0 1 0 0", "has 6 fields, not 4 or 5"),
+    ],
+)
+def test_segments_that_kaldi_refuses(line, message):
+    with pytest.raises(ValueError, match=message):
+        parse("segments", 1, line.encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "channel"),
+    [
+        ("r 1 0.5 0.25 word", 0),
+        ("r A 0.5 0.25 word 0.9", 0),
+        ("r b 0.5 0.25 word NA lex", 1),
+        ("r 2 0.5 0.25 word 0.9 lex spk", 1),
+        ("r left 0.5 0.25 word", None),
+    ],
+)
+def test_ctm_in_the_forms_of_nist(fields, channel):
+    row = parse("ctm", 3, fields.encode())
+    assert row == Row(3, "r", Interval(0.5, 0.25, "word"), channel)
+    with pytest.raises(ValueError, match="has 9 fields, not 5 to 8"):
+        parse("ctm", 3, f"{fields}{' x' * (9 - len(fields.split()))}".encode())
+
+
+def test_words_go_to_the_utterance_on_their_channel(tmp_path, tone):
+    """Two speakers of a telephone call speak at the same time."""
+    path, call = tmp_path / "data", tone("call.wav", 2.0, channels=2)
+    left = Utterance("a-1", "a", "yes", call, "call", 0.0, 2.0, channel=0)
+    right = replace(left, id="b-1", speaker="b", text="no well", channel=1)
+    write_data_dir(path, [left, right])
+    assert (path / "segments").read_text() == "a-1 call 0.0 2.0 0\nb-1 call 0.0 2.0 1\n"
+    for first, second in (("1", "2"), ("A", "B")):
+        (path / "ctm").write_text(
+            f"call {second} 0.25 0.5 no 0.9 lex\n"
+            f"call {first} 0.5 0.25 yes\n"
+            f"call {second} 1.0 0.5 well\n"
+        )
+        one, other = read_data_dir(path)
+        assert one.words == (Interval(0.5, 0.25, "yes"),)
+        assert other.words == (Interval(0.25, 0.5, "no"), Interval(1.0, 0.5, "well"))
+    write_data_dir(tmp_path / "again", [one, other])
+    assert read_data_dir(tmp_path / "again") == [one, other]
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_named_and_the_command_helps(segmented, codec):
+    right = (segmented / "text").read_bytes()
+    (segmented / "text").write_bytes(right.decode().encode(codec))
+    with pytest.raises(UserError, match="text: UTF-16, not UTF-8; convert it") as error:
+        read_data_dir(segmented)
+    subprocess.run(str(error.value).splitlines()[1], shell=True, check=True)
+    assert (segmented / "text").read_bytes() == right
+
+
 good = Utterance("ann-1", "ann", "x", "a.wav")
 
 
@@ -154,6 +237,8 @@ good = Utterance("ann-1", "ann", "x", "a.wav")
         ([replace(good, id="ann 1")], "has white space"),
         ([replace(good, id="ann-\u00a01")], "has white space"),
         ([replace(good, speaker="bob")], "must start with 'bob-'"),
+        ([replace(good, id="ann-\u200b1")], r"has U\+200B ZERO WIDTH SPACE; ids may not"),
+        ([replace(good, channel=-1)], "channel -1 is not one"),
         ([replace(good, audio="a\nb")], "line breaks"),
         ([replace(good, start=2.0, end=1.0)], "empty or negative"),
         ([replace(good, end=float("nan"))], "empty or negative"),

@@ -16,6 +16,7 @@ from lhotse import CutSet, RecordingSet, SupervisionSegment, SupervisionSet, loa
 from lhotse.bin.modes import cli as lhotse_cli
 
 from plateau.config import UserError
+from plateau.data.features import FeatureOptions, compute_features, make_cuts, make_extractor
 from plateau.data.kaldi import Interval, Utterance, read_data_dir, write_data_dir
 from plateau.data.manifests import alignment_in_cut, from_manifests, to_manifests
 
@@ -98,7 +99,8 @@ def test_alignment_of_cuts_is_where_the_words_are_heard(pulses):
     assert alignment_in_cut(cuts[0], "phone") == []
 
 
-times = st.integers(1, 15999).map(lambda sample: sample / 8000)
+# at least 25 ms apart
+times = st.integers(1, 78).map(lambda number: 201 * number / 8000)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -115,8 +117,8 @@ def test_directory_to_manifests_and_back(tmp_path_factory, recording, edges, las
             recording_id="rec",
             start=start,
             end=end,
-            words=(Interval(start, end - start, "wörd"),),
-            phones=(Interval(start, (end - start) / 3, "w"), Interval(start, 0.0, "œ")),
+            words=(Interval(start, round(end - start, 8), "wörd"),),
+            phones=(Interval(start, round((end - start) / 3, 8), "w"), Interval(start, 0.0, "œ")),
         )
         for number, (start, end) in enumerate(pairwise(edges))
     ]
@@ -154,6 +156,64 @@ def test_of_stereo_the_first_channel_is_taken(tmp_path, tone):
     np.testing.assert_array_equal(
         cut.load_audio(), soundfile.read(audio, dtype="float32")[0][None, :, 0]
     )
+
+
+def test_each_utterance_is_on_its_channel(tmp_path, tone):
+    """Two who speak at the same time in one recording; a third names no channel."""
+    audio = tone("call.wav", 2.0, channels=2)
+    left = Utterance("a-1", "a", "x", audio, "call", 0.0, 1.5, channel=0)
+    right = replace(left, id="b-1", speaker="b", start=0.5, end=2.0, channel=1)
+    none = replace(left, id="c-1", speaker="c", start=1.0, end=None, channel=None)
+    write_data_dir(tmp_path / "set", [left, right, none])
+    samples, _ = soundfile.read(audio, dtype="float32")
+    recordings, supervisions = to_manifests(tmp_path / "set")
+    cuts = {c.id: c for c in make_cuts(recordings, supervisions, FeatureOptions(8000))}
+    for name, channel, start, end in (("a-1", 0, 0, 12000), ("b-1", 1, 4000, 16000)):
+        assert (cuts[name].channel, [s.id for s in cuts[name].supervisions]) == (channel, [name])
+        np.testing.assert_array_equal(cuts[name].load_audio()[0], samples[start:end, channel])
+    np.testing.assert_array_equal(cuts["c-1"].load_audio()[0], samples[8000:, 0])
+    from_manifests(recordings, supervisions, tmp_path / "back")
+    assert read_data_dir(tmp_path / "back") == [
+        left,
+        replace(right, end=None),
+        replace(none, channel=0),
+    ]
+
+    write_data_dir(tmp_path / "third", [replace(right, channel=2)])
+    with pytest.raises(UserError, match="'b-1' is on channel 2, its recording has 2"):
+        to_manifests(tmp_path / "third")
+
+
+def test_times_are_as_lhotse_rounds_them(tmp_path, tone):
+    """0.454, not 0.45399999999999996."""
+    word = Interval(0.7, 1.154 - 0.7, "x")
+    assert repr(word.duration) == "0.45399999999999996"
+    utterance = Utterance("u-1", "u", "x", tone("a.wav", 2.0), "r", 0.7, 1.154, (word,))
+    write_data_dir(tmp_path / "set", [utterance])
+    recordings, supervisions = to_manifests(tmp_path / "set")
+    (said,) = supervisions
+    assert (said.start, said.duration) == (0.7, 0.454)
+    assert said.alignment["word"][0].duration == 0.454
+    (cut,) = make_cuts(recordings, supervisions, FeatureOptions(8000))
+    assert "999" not in str(cut.to_dict())
+
+
+@pytest.mark.parametrize("seconds", [1 / 8000, 0.0248])
+def test_audio_without_features_is_named(whole, tone, seconds):
+    tone("1.wav", seconds)
+    with pytest.raises(UserError, match=r"'eve-1' has .* ms, less than a feature window"):
+        to_manifests(whole)
+
+
+def test_sphere_files_go_through_to_features(tmp_path, tone):
+    """Lhotse alone would call a program for them; the manifest is one that it can read."""
+    audio = tone("a.sph", 1.0, format="NIST")
+    write_data_dir(tmp_path / "set", [Utterance("u-1", "u", "x", audio)])
+    options = FeatureOptions(8000, 23)
+    cuts = make_cuts(*to_manifests(tmp_path / "set"), options, perturb=True)
+    (cut,) = compute_features(cuts, options, tmp_path / "fbank")
+    expected = make_extractor(options).extract(soundfile.read(audio, dtype="float32")[0], 8000)
+    np.testing.assert_allclose(cut.load_features(), np.asarray(expected), atol=2**-5)
 
 
 def test_shell_commands_become_sources_of_type_command(whole):
@@ -227,7 +287,7 @@ def test_what_kaldi_cannot_hold_is_refused(whole, tmp_path):
     for (found, wanted), message in [
         ((fast, supervisions), "'eve-0' is changed by Speed"),
         ((memory, supervisions), "'eve-0' is of type memory"),
-        ((recordings, second_channel), "'eve-0': is on channel 1"),
+        ((recordings, second_channel), "'eve-0': is on channel 1 of 1"),
         (([r for r in recordings if r.id != first.id], supervisions), "no recording 'eve-0'"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -268,6 +328,31 @@ def test_script_writes_what_lhotse_reads(segmented, whole):
     exported = (corpus / "exported_train" / "text").read_text(encoding="utf-8")
     assert exported == (segmented / "text").read_text(encoding="utf-8")
     assert {p.name[:4] for p in (corpus / "manifests").iterdir()} == {name[:4]}  # no temporaries
+
+
+def test_script_names_what_is_wrong_and_a_command_that_helps(whole, tone):
+    tone("1.wav", 1 / 8000)
+    command = [sys.executable, ROOT / "local" / "make_manifests.py", whole.parent]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    problem, remedy, count = done.stderr.splitlines()
+    assert "wav.scp:eve-1: has 0.125 ms, less than a feature window" in problem
+    assert count == f"{whole}: 1 problems"
+    assert not (whole.parent / "manifests").exists()
+    remedy = remedy.removeprefix("mend all: ").replace("python", sys.executable, 1)
+    subprocess.run(remedy, shell=True, cwd=ROOT, check=True, capture_output=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == f"{whole}: 2 utterances, 0.00 hours, alignment no\n"
+
+
+def test_script_runs_a_command_once(whole):
+    lines = (whole / "wav.scp").read_text().splitlines()
+    audio = lines[0].split()[1]
+    lines[0] = f"eve-0 echo x >> {whole}/ran; cat {audio} |"
+    (whole / "wav.scp").write_text("\n".join(lines) + "\n")
+    command = [sys.executable, ROOT / "local" / "make_manifests.py", whole.parent]
+    subprocess.run([*command, "--allow-pipes"], check=True, capture_output=True)
+    assert (whole / "ran").read_text() == "x\n"
 
 
 def test_script_without_data(tmp_path):

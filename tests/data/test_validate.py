@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from plateau.config import UserError
 from plateau.data.kaldi import Utterance, read_data_dir, write_data_dir
-from plateau.data.validate import examine, fix_data_dir, validate_data_dir
+from plateau.data.repair import fix_data_dir
+from plateau.data.validate import examine, validate_data_dir
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,11 +109,12 @@ FAULTS = {
     ),
     "truncated audio": (shorten, "audio", "second.flac: truncated", ALL[:2]),
     "ends too late": (
-        replacing("segments", "0.5 1.75", "0.5 2.02"),
+        replacing("segments", "0.5 1.75", "0.5 2.52"),
         "segment",
         "segments:bob-1",
         ALL[:2],
     ),
+    "ends late": (replacing("segments", "0.5 1.75", "0.5 2.48"), "end", "bob-1", ALL),
     "starts too late": (
         replacing("segments", "1.0 -1", "2.0 -1"),
         "segment",
@@ -255,15 +257,20 @@ def write_prefixed(path: Path, speaker: str) -> None:
     (path / "spk2utt").write_text(f"{speaker} eve-0 eve-1 eve-2\n")
 
 
-def test_shell_commands_are_a_problem_unless_allowed(whole):
-    edit(whole / "wav.scp", "eve-0 ", "eve-0 touch hacked; cat ")
+def test_shell_commands_are_a_problem_unless_allowed(whole, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    edit(whole / "wav.scp", "eve-0 ", "eve-0 touch ran; cat ")
     edit(whole / "wav.scp", "0.wav", "0.wav |")
     (problem,) = validate_data_dir(whole)
     assert (problem.kind, problem.where) == ("pipe", "eve-0")
-    assert validate_data_dir(whole, allow_pipes=True) == []
-    assert examine(whole, allow_pipes=True).summary().endswith("hours besides pipes")
+    assert "--allow-pipes" in str(problem)
+    assert examine(whole).summary().endswith("hours besides what was not read")
     assert fix_data_dir(whole).dropped == {}
-    assert not Path("hacked").exists()
+    assert not Path("ran").exists()
+    found = examine(whole, allow_pipes=True)
+    assert found.problems == []
+    assert found.seconds("eve-0") == 1.0
+    assert Path("ran").exists()
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -298,7 +305,7 @@ def test_after_a_repair_nothing_is_left_to_repair(tmp_path_factory, tone_files, 
     try:
         fixed = fix_data_dir(path)
     except UserError:
-        assert any(p.kind == "empty" for p in problems)
+        assert any(p.kind in ("empty", "encoding") for p in problems)
         return
     assert fixed.problems == problems
     assert [str(p) for p in validate_data_dir(path) if p.fixable] == []
@@ -363,6 +370,7 @@ def test_script_prints_twenty_problems_of_a_kind_and_mends(segmented, whole):
 
 
 def test_script_allows_pipes(whole):
+    edit(whole / "wav.scp", "eve-0 ", "eve-0 cat ")
     edit(whole / "wav.scp", "0.wav", "0.wav |")
     assert script(whole).returncode == 1
     assert script(whole, "--allow-pipes").returncode == 0

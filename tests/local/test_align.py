@@ -126,10 +126,10 @@ def test_each_bad_input_has_its_answer(job, align, tmp_path, capfd):
         "silent": "has no text",
         "unknown": "has words that the model cannot spell: xyz; it lacks x y z, and knows: a b c",
         "truncated": "truncated: ",
-        "damaged": "has audio that cannot be read: ",
+        "damaged": "decoding fails between 0.00 and ",
         "unreadable": "not readable as audio",
         "missing": "no such file",
-        "click": "has 10 ms, less than a window",
+        "click": "has 10 ms, less than a feature window",
         "outside": "is not inside of its recording",
     }
     assert left_out.keys() == expected.keys()
