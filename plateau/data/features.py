@@ -111,8 +111,8 @@ def make_cuts(
     if perturb:
         copies = [cuts.perturb_speed(speed) for speed in options.perturb_speed]
         # Faster copies of the shortest utterances would be too short.
-        copies = [part.filter(lambda cut: not is_too_short(cut.duration)) for part in copies]
-        cuts = CutSet.from_cuts(cut for part in (cuts, *copies) for cut in part)
+        copies = [cut for copy in copies for cut in copy if not is_too_short(cut.duration)]
+        cuts = CutSet.from_cuts([*cuts, *copies])
     return cuts
 
 

@@ -46,6 +46,7 @@ DURATION_TOLERANCE = 0.1
 # A repair ends a segment or a word that goes on for less than this after its recording where the
 # recording ends, as Kaldi's extract-segments does. Seconds.
 MAX_OVERSHOOT = 0.5
+ROUNDING = 1e-6  # seconds that are no more than the rounding of a time
 LOUD = 8.0  # times full scale; compressed audio may go a little over it
 
 
@@ -253,7 +254,7 @@ def _check_segments(found: Examination, recordings: dict[str, str | None]) -> No
             fault = f"starts at {start} s, not before its end at {end} s"
         elif duration is not None and (start >= duration or (end or 0) > duration + MAX_OVERSHOOT):
             fault = f"from {start} to {end} s, but its recording has {duration} s"
-        elif duration is not None and (end or 0) > duration:
+        elif duration is not None and (end or 0) > duration + ROUNDING:
             what = f"ends {end - duration:.6f} s after its recording"
             found.note("end", "segments", utterance, what, f"end it at {duration} s")
             segments[utterance] = replace(segment, end=duration)

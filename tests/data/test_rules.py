@@ -10,6 +10,7 @@ import soundfile
 
 from plateau.config import UserError
 from plateau.data.kaldi import read_data_dir
+from plateau.data.manifests import to_manifests
 from plateau.data.repair import fix_data_dir
 from plateau.data.validate import examine, validate_data_dir
 from tests.data.test_validate import ALL, ROOT, contents, edit, script
@@ -181,6 +182,13 @@ def test_kaldis_segments_are_kept(segmented):
         (None, None),
         (None, None),
     ]
+
+
+def test_rounding_is_no_fault(segmented):
+    edit(segmented / "segments", "0.5 1.75", "0.5 2.0000000000000004")
+    assert validate_data_dir(segmented) == []
+    (said,) = [s for s in to_manifests(segmented)[1] if s.id == "bob-1"]
+    assert said.end == 2.0
 
 
 def test_channels(segmented, tone):
