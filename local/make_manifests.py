@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from plateau.config import UserError, cli
+from plateau.config import cli
 from plateau.data.corpus import Corpus
 from plateau.data.manifests import to_manifests
 from plateau.io import replacing
@@ -17,8 +17,7 @@ def main(data_root: Path, allow_pipes: bool = False, nj: int = 4) -> None:
         nj: threads that look at the recordings
     """
     corpus = Corpus(data_root)
-    if not corpus.sets():
-        raise UserError(f"{data_root}: no */wav.scp; put Kaldi data directories there")
+    corpus.check_train()
     for name in corpus.sets():
         recordings, supervisions = to_manifests(data_root / name, allow_pipes=allow_pipes, nj=nj)
         for kind, manifest in (("recordings", recordings), ("supervisions", supervisions)):

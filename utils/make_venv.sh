@@ -4,6 +4,11 @@
 # DIR/.plateau tells the state: "unfinished" while DIR is made, at the end the environment's place
 # and the checksum of the requirements. Whatever is unfinished when we start was interrupted (pip may
 # have left half a package that it takes for a whole one), so it is made again from the beginning.
+
+# Called by sh or another shell: start bash.
+if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
+  exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"
+fi
 set -euo pipefail
 
 venv=$1

@@ -3,9 +3,11 @@
 import functools
 import platform
 import random
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,21 +20,75 @@ from plateau.config import UserError
 from plateau.io import replacing
 
 
-def save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint; a crash leaves the one that was there or the new one."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+class Damaged(UserError):
+    """A checkpoint that is there, and that is not whole."""
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU.
+def save(state: dict[str, Any], path: Path, before: Path | None = None) -> None:
+    """Write a checkpoint; a crash leaves the one that was there or the new one.
+
+    Args:
+        state: what to write.
+        path: where.
+        before: where the one that was there goes.
 
     Raises:
-        UserError: no such file.
+        UserError: it cannot be written; the one that was there still is.
     """
-    if not Path(path).exists():
-        raise UserError(f"{path}: no such checkpoint; train first (./run.sh --stage 5)")
-    return torch.load(path, map_location="cpu", weights_only=False)
+    try:
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+            if before is not None and path.exists():
+                path.replace(before)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+        free = shutil.disk_usage(path.parent).free / 1e6
+        raise UserError(
+            f"{path}: could not be written: {_first_line(error)}; there are {free:.0f} MB free\n"
+            "nothing is lost: make room, and start the same ./run.sh again"
+        ) from None
+
+
+def load(path: Path, needed: Collection[str] = (), advice: str = "") -> dict[str, Any]:
+    """Read a checkpoint to the CPU.
+
+    Args:
+        path: the file.
+        needed: what must be in it.
+        advice: what to do where it is missing or damaged.
+
+    Raises:
+        UserError: no such file, or it cannot be opened.
+        Damaged: cut short, changed, or something else than a checkpoint.
+    """
+    path = Path(path)
+    advice = advice and f"\n{advice}"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            file.read(1)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint{advice}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch does not compare all checksums
+            changed = archive.testzip()
+        if changed is not None:
+            raise ValueError(f"{changed} in it was changed")
+        state = torch.load(path, map_location="cpu", weights_only=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # unpickling may raise anything
+        fault = f"{path}: damaged ({size} bytes): {_first_line(error)}"
+        raise Damaged(f"{fault}{advice}") from None
+    missing = [name for name in needed if not isinstance(state, dict) or name not in state]
+    if missing:
+        raise Damaged(f"{path}: not a checkpoint of a training: no {', '.join(missing)}{advice}")
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def restore_model(model: nn.Module, state: dict[str, Any], path: Path) -> None:
@@ -57,7 +113,10 @@ def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
     Averaging the last checkpoints of a run is a long-standing habit in speech recognition and
     close to stochastic weight averaging (Izmailov et al. 2018). Integer buffers are the last ones.
     """
-    models = [load(path)["model"] for path in paths]
+    models = []
+    for path in paths:
+        advice = f"average the others: rm {path}; then start the same ./run.sh again"
+        models.append(load(path, ["model"], advice)["model"])
     return {
         name: (
             (sum(model[name].double() for model in models) / len(models)).to(value.dtype)

@@ -3,13 +3,17 @@
 import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
+
+import yaml
 
 from plateau.config import T, UserError, load
 from plateau.data.corpus import Corpus
 from plateau.data.features import FeatureOptions
 from plateau.data.loading import LoadingOptions
 from plateau.data.tokens import TokenOptions
+from plateau.text import read_text
 from plateau.training.trainer import TrainingOptions
 
 
@@ -19,6 +23,10 @@ class ExperimentOptions:
 
     Args:
         data_dir: the corpus's folder, ``data/<corpus>``; `run.sh` sets it
+        dev_set: the set that training looks at after each epoch; without it, see
+            `plateau.data.corpus.Corpus.dev_set`. `run.sh --dev-set` sets it
+        test_sets: the sets to decode and align; without them, see
+            `plateau.data.corpus.Corpus.test_sets`. `run.sh --test-sets` sets them
         corpus: options of ``egs/<corpus>/prepare.py``
         features: see `FeatureOptions`
         tokens: see `TokenOptions`
@@ -27,6 +35,8 @@ class ExperimentOptions:
     """
 
     data_dir: str = ""
+    dev_set: str = ""
+    test_sets: tuple[str, ...] = ()
     corpus: dict[str, Any] = field(default_factory=dict)
     features: FeatureOptions = FeatureOptions()
     tokens: TokenOptions = TokenOptions()
@@ -60,6 +70,28 @@ class Experiment:
         """The checkpoint to decode and align with."""
         return self.path / "checkpoints" / "averaged.pt"
 
+    @property
+    def data_dir(self) -> Path:
+        """The corpus's folder ``data/<corpus>``, as seen from `root`."""
+        values = yaml.safe_load(read_text(self.config))
+        return Path(str((values or {}).get("data_dir", "")))
+
+    @property
+    def root(self) -> Path:
+        """The folder that has ``exp/`` and ``data/``; a corpus's name may have slashes."""
+        depth = len(self.data_dir.parts) + 1
+        path = self.path.resolve()
+        if depth < 3 or len(path.parents) <= depth:
+            raise UserError(f"{self.path}: not an experiment, which is exp/<corpus>/<recipe>/<exp>")
+        return path.parents[depth]
+
+    @property
+    def command(self) -> str:
+        """The command that does what is left to do for it, in `root`; its options stay."""
+        path = self.path.resolve()
+        corpus = "/".join(self.data_dir.parts[1:])
+        return f"./run.sh --corpus {quote(corpus)} --recipe {path.parent.name} --exp {quote(path.name)}"
+
     def decode_dir(self, set_name: str, method: str) -> Path:
         """Where the hypotheses and scores of a set and method are."""
         return self.path / f"decode_{set_name}_{method}"
@@ -71,7 +103,7 @@ class Experiment:
 
 def corpus_of(options: ExperimentOptions) -> Corpus:
     """The corpus that the options name."""
-    return Corpus(Path(options.data_dir))
+    return Corpus(Path(options.data_dir), options.dev_set, options.test_sets)
 
 
 def lang_dir(options: ExperimentOptions) -> Path:
