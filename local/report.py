@@ -57,10 +57,7 @@ def decoded(exp_dir: Path, corpus: Corpus, set_name: str, method: str) -> tuple[
         raise UserError(f"{exp_dir}: there is no decoding of {wanted}; run ./run.sh --stage 6")
     wers = {(r["set"], r["method"]): r["value"] for r in records if r["metric"] == "wer"}
     found = {(record["set"], record["method"]) for record in records}
-    order = [
-        *corpus.test_sets(),
-        *sorted({name for name, _ in found}),
-    ]  # others were decoded before
+    order = [*corpus.test_sets(), *sorted({name for name, _ in found})]  # those decoded before last
     return min(found, key=lambda pair: (order.index(pair[0]), wers.get(pair, math.inf), pair[1]))
 
 

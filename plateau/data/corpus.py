@@ -140,6 +140,6 @@ class Corpus:
             raise UserError(f"{self.root} has no set {set_name}; {there}")
         stage = 2 if kind == "cuts" else 1
         raise UserError(
-            f"{path}: no such file, though {self.root / set_name} is there; stage {stage} makes it:\n"
-            "start the same ./run.sh again without --stage"
+            f"{path}: no such file, though {self.root / set_name} is there\n"
+            f"stage {stage} makes it: start the same ./run.sh again, without --stage"
         )

@@ -92,8 +92,8 @@ def enough_memory(batch: Batch, option: str, at_once: int = 0) -> Iterator[None]
         longest = int(batch.lengths.argmax())
         seconds = float(batch.lengths[longest]) * FRAME_SHIFT
         raise UserError(
-            f"out of memory on a batch of {number} utterances, with padding {number * seconds:.1f} s"
-            f"; the longest is {batch.ids[longest]}, {seconds:.1f} s\n"
+            f"out of memory on a batch of {number} utterances, with padding {number * seconds:.1f} s; "
+            f"the longest is {batch.ids[longest]}, {seconds:.1f} s\n"
             + (f"lower {option}" if number > 1 else "cut it with a file segments, or leave it out")
             + f" (what was said: {said[:200]})"
         ) from None

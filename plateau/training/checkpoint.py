@@ -10,40 +10,71 @@ import zipfile
 from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from shlex import quote
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from plateau.config import UserError
 from plateau.io import replacing
+
+LAST, BEFORE_LAST = "last.pt", "before-last.pt"  # all that a run needs to go on
 
 
 class Damaged(UserError):
     """A checkpoint that is there, and that is not whole."""
 
 
-def save(state: dict[str, Any], path: Path, before: Path | None = None) -> None:
+class _Sink:
+    """A file that torch may write to; an error it keeps to itself.
+
+    Where writing fails, torch 1.13's writer calls `abort`, so that nothing could be said.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Write as long as there was no error."""
+        if self.error is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """The file is flushed when it is closed."""
+
+
+def save(state: dict[str, Any], path: Path, keep: bool = False) -> None:
     """Write a checkpoint; a crash leaves the one that was there or the new one.
 
     Args:
         state: what to write.
         path: where.
-        before: where the one that was there goes.
+        keep: the one that was there becomes ``before-last.pt``.
 
     Raises:
         UserError: it cannot be written; the one that was there still is.
     """
     try:
         with replacing(path) as temporary:
-            torch.save(state, temporary)
-            if before is not None and path.exists():
-                path.replace(before)
-    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+            with temporary.open("wb") as file:
+                sink = _Sink(file)
+                torch.save(state, sink)
+            if sink.error is not None:
+                raise sink.error
+            if keep and path.exists():
+                path.replace(path.with_name(BEFORE_LAST))
+    except OSError as error:
         free = shutil.disk_usage(path.parent).free / 1e6
         raise UserError(
-            f"{path}: could not be written: {_first_line(error)}; there are {free:.0f} MB free\n"
+            f"{path}: could not be written: {error.strerror or error}; there are {free:.0f} MB free\n"
             "nothing is lost: make room, and start the same ./run.sh again"
         ) from None
 
@@ -85,6 +116,37 @@ def load(path: Path, needed: Collection[str] = (), advice: str = "") -> dict[str
     if missing:
         raise Damaged(f"{path}: not a checkpoint of a training: no {', '.join(missing)}{advice}")
     return state
+
+
+def newest(
+    checkpoints: Path, needed: Collection[str], is_main: bool
+) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of a run that can be read; None if the run was not begun.
+
+    A damaged last one is put aside, by the main process, and said.
+
+    Raises:
+        UserError: all are damaged.
+    """
+    damaged = []
+    for path in (checkpoints / LAST, checkpoints / BEFORE_LAST):
+        try:
+            state = load(path, needed) if path.exists() else None
+        except Damaged as error:
+            damaged.append(error)
+            continue
+        if state is None:
+            continue
+        if damaged and is_main:
+            aside = (checkpoints / LAST).replace(checkpoints / f"damaged-{LAST}")
+            tqdm.write(f"{damaged[0]}; kept as {aside.name}, and the one before it is taken")
+        return path, state
+    if damaged:
+        raise UserError(
+            f"{'; '.join(map(str, damaged))}\nthere is none before it; to begin again: "
+            f"rm -r {quote(str(checkpoints))}; then start the same ./run.sh again"
+        )
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -88,9 +88,9 @@ class Experiment:
     @property
     def command(self) -> str:
         """The command that does what is left to do for it, in `root`; its options stay."""
-        path = self.path.resolve()
+        *_, recipe, name = self.path.resolve().parts
         corpus = "/".join(self.data_dir.parts[1:])
-        return f"./run.sh --corpus {quote(corpus)} --recipe {path.parent.name} --exp {quote(path.name)}"
+        return f"./run.sh --corpus {quote(corpus)} --recipe {recipe} --exp {quote(name)}"
 
     def decode_dir(self, set_name: str, method: str) -> Path:
         """Where the hypotheses and scores of a set and method are."""

@@ -189,7 +189,7 @@ class Trainer:
             UserError: more than ``max_skipped`` batches had a loss that was not finite.
         """
         final = self.checkpoints / "averaged.pt"
-        found = self._newest()
+        found = checkpoint.newest(self.checkpoints, STATE, self.workers.is_main)
         if found is not None:
             self._resume(*found)
         else:
@@ -399,30 +399,7 @@ class Trainer:
             "history": self.history,
             "random": checkpoint.random_state(),
         }
-        checkpoint.save(state, self.checkpoints / "last.pt", self.checkpoints / "before-last.pt")
-
-    def _newest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest checkpoint that can be read, if a run was begun; says which cannot."""
-        last, before = self.checkpoints / "last.pt", self.checkpoints / "before-last.pt"
-        damaged = []
-        for path in (last, before):
-            if not path.exists():
-                continue
-            try:
-                state = checkpoint.load(path, STATE)
-            except checkpoint.Damaged as error:
-                damaged.append(error)
-                continue
-            if damaged and self.workers.is_main:
-                aside = last.replace(self.checkpoints / "damaged-last.pt")
-                tqdm.write(f"{damaged[0]}; kept as {aside}, and the one before it is taken")
-            return path, state
-        if damaged:
-            raise UserError(
-                f"{'; '.join(map(str, damaged))}\nthere is none before; to begin again: "
-                f"rm -r {self.checkpoints}; then start the same ./run.sh again"
-            )
-        return None
+        checkpoint.save(state, self.checkpoints / checkpoint.LAST, keep=True)
 
     def _resume(self, path: Path, state: dict[str, Any]) -> None:
         checkpoint.restore_model(self.model, state, path)
