@@ -24,7 +24,7 @@ from plateau.alignment.measures import Measured, matching, measure, times_of
 from plateau.config import UserError
 from plateau.data.corpus import TRAIN
 from plateau.data.features import FRAME_SHIFT
-from plateau.data.loading import Batch, BatchLoader
+from plateau.data.loading import Batch, BatchLoader, enough_memory
 from plateau.data.tokens import UNKNOWN, Tokenizer, read_lang
 from plateau.io import write_json, write_text
 from plateau.results import make_records
@@ -165,7 +165,8 @@ def aligned(
     for batch in batches:
         words = [words_of(tokenizer, text or "") for text in batch.texts]
         transcripts = [[tokens for _, tokens in each] for each in words]
-        alignments = aligner.align(batch.features, batch.lengths, transcripts)
+        with enough_memory(batch, "loading.max_duration (--stage 7; else it is trained again)"):
+            alignments = aligner.align(batch.features, batch.lengths, transcripts)
         for id, each, alignment in zip(batch.ids, words, alignments, strict=True):
             size = sum(len(tokens) for _, tokens in each)
             unspellable = [word for word, tokens in each if unknown in tokens]

@@ -68,6 +68,14 @@ class Corpus:
         tests = [s for s in self.sets() if s != dev and s.startswith(("test", "eval"))]
         return [dev, *tests] if dev else tests
 
+    def nothing_to_decode(self) -> UserError:
+        """What to say where there are no `test_sets`."""
+        sets = " ".join(self.sets())
+        return UserError(
+            f"{self.root}: no set to decode: none is called dev, valid …, test… or eval…; it has "
+            f"{sets}\nname some: ./run.sh … --test-sets '{sets}', or put one in {self.root}/test"
+        )
+
     def unused_sets(self) -> list[str]:
         """Sets that are neither trained on, nor looked at while training, nor decoded."""
         used = {TRAIN, self.dev_set(), *self.test_sets()}

@@ -1,5 +1,6 @@
 """From cuts to batches of features: buckets by duration, loaded ahead in worker processes."""
 
+import multiprocessing
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -92,8 +93,8 @@ def enough_memory(batch: Batch, option: str, at_once: int = 0) -> Iterator[None]
         longest = int(batch.lengths.argmax())
         seconds = float(batch.lengths[longest]) * FRAME_SHIFT
         raise UserError(
-            f"out of memory on a batch of {number} utterances, with padding {number * seconds:.1f} s; "
-            f"the longest is {batch.ids[longest]}, {seconds:.1f} s\n"
+            f"out of memory on a batch of {number} utterances, {number * seconds:.1f} s with their "
+            f"padding; the longest is {batch.ids[longest]}, {seconds:.1f} s\n"
             + (f"lower {option}" if number > 1 else "cut it with a file segments, or leave it out")
             + f" (what was said: {said[:200]})"
         ) from None
@@ -152,6 +153,8 @@ class BatchLoader:
     def _told(self, loader: DataLoader) -> Iterator[Batch]:
         """What a loader gives; a `UserError` comes through as a value, see `_BatchDataset`."""
         try:
+            if self._num_workers:
+                multiprocessing.Queue()  # torch's loader needs some, and is untidy where it fails
             for batch in loader:
                 yield _batch_or_raise(batch)
         except (OSError, RuntimeError) as error:
@@ -198,7 +201,7 @@ def _size_of_shm() -> str:
         usage = shutil.disk_usage("/dev/shm")
     except OSError as error:
         return f"which cannot be used here: {error.strerror}"
-    return f"which has {usage.total / 1e6:.0f} MB, {usage.free / 1e6:.0f} MB of them free"
+    return f"which has {usage.total / 1e6:.2f} MB, {usage.free / 1e6:.2f} MB of them free"
 
 
 class _BatchDataset(K2SpeechRecognitionDataset):

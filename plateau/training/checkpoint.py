@@ -74,7 +74,8 @@ def save(state: dict[str, Any], path: Path, keep: bool = False) -> None:
     except OSError as error:
         free = shutil.disk_usage(path.parent).free / 1e6
         raise UserError(
-            f"{path}: could not be written: {error.strerror or error}; there are {free:.0f} MB free\n"
+            f"{path}: could not be written: {error.strerror or error}; "
+            f"there are {free:.0f} MB free\n"
             "nothing is lost: make room, and start the same ./run.sh again"
         ) from None
 

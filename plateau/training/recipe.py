@@ -46,7 +46,7 @@ def load_final(
     """The options that an experiment was trained with, and its final model, ready for use.
 
     What the model is comes from the run: options that changed afterwards do not matter, but for
-    which sets are decoded.
+    which sets are decoded, and how they are loaded.
 
     Raises:
         UserError: it is not trained, or was with other code.
@@ -57,7 +57,9 @@ def load_final(
     options = resolve(options_class, state["options"])
     if experiment.config.exists():
         now = experiment.options(options_class)
-        options = dataclasses.replace(options, dev_set=now.dev_set, test_sets=now.test_sets)
+        options = dataclasses.replace(
+            options, dev_set=now.dev_set, test_sets=now.test_sets, loading=now.loading
+        )
     model = build_model(options)
     checkpoint.restore_model(model, state, experiment.final_model)
     return options, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
