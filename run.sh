@@ -21,6 +21,8 @@
 #   --stop-stage M    last stage (8)
 #   --corpus NAME     espeak (default), yesno, fsdd, mboshi, or your own: Kaldi data directories
 #                     data/NAME/train, data/NAME/dev, data/NAME/test*
+#   --dev-set NAME    the set that training looks at after each epoch (dev, valid, … if there is one)
+#   --test-sets LIST  sets to decode and align ("dev test_a …": dev and all named test… or eval…)
 #   --corpus-dir DIR  where the recordings of a published corpus are
 #   --recipe NAME     conformer_ctc (default), transducer
 #   --exp NAME        experiment's name; without it, "default" and the overrides given after --
@@ -30,6 +32,11 @@
 #   --allow-pipes     let wav.scp hold shell commands; only for data directories that you trust
 #   --force           do the stages again even if they are done
 # After "--": field.name=value for any option; exp/…/config.yaml lists all with their values.
+
+# Called by sh or another shell: start bash.
+if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
+  exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"
+fi
 set -euo pipefail
 called_from=$PWD
 cd "$(dirname "$0")"
@@ -38,6 +45,8 @@ stage=0
 stop_stage=8
 corpus=espeak
 corpus_dir=
+dev_set=
+test_sets=
 recipe=conformer_ctc
 exp=
 config=
@@ -62,7 +71,7 @@ exp=${exp:-$(IFS=,; echo "default${*:+,$*}" | tr '/ ' '__' | cut -c 1-120)}
 data=data/$corpus
 exp_dir=exp/$corpus/$recipe/$exp
 
-if [ ! -d "egs/$corpus" ] && [ ! -f "$data/train/wav.scp" ]; then
+if [ ! -d "egs/$corpus" ] && ! (cd "$data" && ls -d -- */wav.scp) >/dev/null 2>&1; then
   fail "--corpus $corpus: there is neither egs/$corpus nor your data directory $data/train"
 fi
 
@@ -71,13 +80,21 @@ fi
 mkdir -p "$data" "$exp_dir/log"
 lock 8 "$exp_dir"
 lang=$data/$(python local/configure.py --corpus "$corpus" --recipe "$recipe" --exp-dir "$exp_dir" \
-  ${config:+--config "$config"} "${keep[@]}" -- "$@")
+  ${config:+--config "$config"} ${dev_set:+--dev-set "$dev_set"} ${test_sets:+--test-sets "$test_sets"} \
+  "${keep[@]}" -- "$@")
 lock 9 "$data"
 
 # Names and checksums of the files of data directories, given as a pattern.
 contents_of() {
   # shellcheck disable=SC2086 # a pattern
   (cd "$data" && sha256sum $1/{wav.scp,text,utt2spk,segments,ctm,phones.ctm} 2>/dev/null) || true
+}
+
+# Size and time of each audio file that a wav.scp names. Shell commands are no files.
+audio_of_sets() {
+  cat "$data"/*/wav.scp 2>/dev/null | tr -d '\r' | grep -v '|[[:space:]]*$' |
+    sed -E 's/^[^[:space:]]+[[:space:]]+//; s/[[:space:]]+$//' | LC_ALL=C sort -u |
+    xargs -d '\n' -r stat -L -c '%s %.9Y %n' 2>/dev/null || true
 }
 
 make_corpus() {
@@ -89,7 +106,14 @@ make_corpus() {
 if [ -z "$corpus_dir" ] && [ -f "$data/corpus_dir" ]; then corpus_dir=$(cat "$data/corpus_dir"); fi
 run_stage 0 "corpus" "$data/.done" \
   "$(options_of corpus) $corpus_dir" \
-  make_corpus
+  -- make_corpus # its outputs are the user's to mend
+
+# Which set is for what; as long as there is no data the answer is not needed.
+dev='' tests=''
+if [ "$stop_stage" -gt 0 ] && [ "$stage" -lt 8 ]; then
+  sets=$(python local/sets.py "$data" "$exp_dir/config.yaml")
+  { read -r dev && read -r tests || true; } <<<"$sets"
+fi
 
 make_manifests() {
   local pipes=()
@@ -98,22 +122,24 @@ make_manifests() {
   python local/make_manifests.py "$data" "${pipes[@]}" --nj "$nj" # checks the directories first
 }
 run_stage 1 "data directories and manifests" "$data/manifests/.done" \
-  "$(contents_of '*')" \
-  make_manifests
+  "$(contents_of '*') $(audio_of_sets)" \
+  '*_recordings_*' '*_supervisions_*' -- make_manifests
 
 run_stage 2 "features" "$data/fbank/.done" \
   "$(options_of features) $(mark "$data/manifests/.done")" \
-  python local/compute_fbank.py "$data" "$exp_dir/config.yaml" --nj "$nj"
+  . '../manifests/*_cuts_*' -- python local/compute_fbank.py "$data" "$exp_dir/config.yaml" --nj "$nj"
 
 run_stage 3 "tokens" "$lang/.done" \
   "$(options_of tokens) $(mark "$data/manifests/.done")" \
-  python local/make_tokens.py "$data" "$exp_dir/config.yaml"
+  . -- python local/make_tokens.py "$data" "$exp_dir/config.yaml"
 unlock 9
 
-# Not all of stage 2: who adds a test set need not train again.
-trained_with="$(options_except corpus decoding) $(contents_of train) $(contents_of dev)"
-run_stage 4 "pre-flight checks" "$exp_dir/.checked" "$trained_with" \
-  python local/check.py "$recipe" "$exp_dir"
+# Not all of stage 2: who adds a test set need not train again, nor who copies the data, which changes
+# the times of files; other audio has other statistics. Nor does it matter who loads batches.
+trained_with="$(options_except corpus decoding dev_set test_sets | grep -v '^  num_workers:') \
+$(contents_of train) $dev ${dev:+$(contents_of "$dev")} $(checksum_of "$data/fbank/statistics.json")"
+run_stage 4 "pre-flight checks" "$exp_dir/.checked" "$trained_with $tests" \
+  -- python local/check.py "$recipe" "$exp_dir"
 
 train() {
   local launch=(python)
@@ -131,23 +157,23 @@ train() {
   # shellcheck disable=SC2086 # a command and its options, see cmd.sh
   $train_cmd "${launch[@]}" "$recipe/train.py" "$exp_dir"
 }
-run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" train
+run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" averaged.pt -- train
 
-# Its mark is not among its outputs, which are several folders.
-decoded=("$exp_dir"/decode_*)
-if [ ! -e "${decoded[0]}" ]; then rm -f "$exp_dir/.decoded"; fi
+# Of the model itself: trained again on a GPU, or averaged over fewer epochs, it is another one.
+model=
+if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 6 ]; then
+  model=$(checksum_of "$exp_dir/checkpoints/averaged.pt")
+fi
 # shellcheck disable=SC2086
 run_stage 6 "decoding" "$exp_dir/.decoded" \
-  "$(options_of decoding) $(mark "$exp_dir/checkpoints/.done") $(mark "$data/fbank/.done")" \
-  $decode_cmd python "$recipe/decode.py" "$exp_dir"
+  "$(options_of decoding) $model $(mark "$data/fbank/.done") $tests" \
+  'decode_*' -- $decode_cmd python "$recipe/decode.py" "$exp_dir"
 
 if [ -f "$recipe/align.py" ]; then
-  aligned=("$exp_dir"/align_*)
-  if [ ! -e "${aligned[0]}" ]; then rm -f "$exp_dir/.aligned"; fi
   # shellcheck disable=SC2086
   run_stage 7 "alignment" "$exp_dir/.aligned" \
-    "$(mark "$exp_dir/checkpoints/.done") $(mark "$data/fbank/.done")" \
-    $decode_cmd python "$recipe/align.py" "$exp_dir"
+    "$model $(mark "$data/fbank/.done") $tests" \
+    'align_*' -- $decode_cmd python "$recipe/align.py" "$exp_dir"
 elif [ "$stage" -eq 7 ]; then
   echo "stage 7, alignment: not there yet for $recipe"
 fi

@@ -1,5 +1,10 @@
 #!/usr/bin/env bash
 # All tests: ./run_tests.sh. With arguments only pytest, which gets them: ./run_tests.sh -k ctc
+
+# Called by sh or another shell: start bash.
+if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
+  exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"
+fi
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./path.sh

@@ -18,6 +18,7 @@ from plateau.data.kaldi import Utterance, is_pipe, read_data_dir
 from plateau.data.manifests import manifests_of
 from plateau.io import file_name, replacing
 from plateau.text import normalise, read_text, without_odd_characters
+from plateau.training.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 
@@ -138,12 +139,12 @@ def main(
         for u in utterances
     ]
     exp_dir = exp_dir.resolve()
-    if len(exp_dir.parents) < 4 or not (ROOT / exp_dir.parent.name / "align.py").is_file():
+    if not (ROOT / exp_dir.parent.name / "align.py").is_file():
         raise UserError(f"{exp_dir}: not an experiment, which is exp/<corpus>/<recipe>/<exp>")
     name = data.resolve().name if data.is_dir() else utterances[0].id
     out = (exp_dir / "aligned" / file_name(name) if out is None else out).absolute()
     # An experiment names its corpus as seen from the folder that has data/ and exp/.
-    with chdir(exp_dir.parents[3]):
+    with chdir(Experiment(exp_dir).root):
         if not align(exp_dir, utterances, out, name, channel):
             raise UserError(f"{data}: nothing could be aligned; see {out / 'left_out.txt'}")
 

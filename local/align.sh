@@ -6,6 +6,11 @@
 #
 # --help lists the options. Relative paths, those in a wav.scp too, count from where the command is
 # called; shell commands in a wav.scp run in the folder that has the experiment's exp/ and data/.
+
+# Called by sh or another shell: start bash.
+if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
+  exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"
+fi
 set -euo pipefail
 root=$(CDPATH='' cd -- "$(dirname "$0")/.." && pwd)
 . "$root/path.sh" || exit 1

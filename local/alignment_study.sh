@@ -16,6 +16,11 @@
 #   --settings LIST   of those below (all); priorX is a label prior of scale X
 #   --seeds LIST      ("1 2 3")
 # After "--": field.name=value for all.
+
+# Called by sh or another shell: start bash.
+if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
+  exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"
+fi
 set -euo pipefail
 called_from=$PWD
 cd "$(dirname "$0")/.."
@@ -82,10 +87,11 @@ for seed in $seeds; do
   done
 done
 
-sets=()
-for set in "data/$corpus"/test*/; do sets+=("$(basename "$set")"); done
+roles=$(python local/sets.py "data/$corpus" "${experiments[0]}/config.yaml")
+{ read -r dev && read -r sets || true; } <<<"$roles"
 columns=train_seconds
-for set in "${sets[@]}"; do
+for set in $sets; do
+  if [ "$set" = "$dev" ]; then continue; fi
   columns+=,$set:wer
   for metric in word_start_error_ms word_end_error_ms word_boundary_error_ms word_start_delay_ms \
     word_end_delay_ms blank_fraction peakiness entropy_nats; do

@@ -2,7 +2,8 @@
 
 Each check is for a bug that people have lost weeks to: transcripts that do not belong to the
 audio, utterances too short for their tokens, features that are constant or not finite, test
-material in the training set, a model in which utterances of a batch leak into each other.
+material in the training set, a model in which utterances of a batch leak into each other, a batch
+that does not fit into memory.
 """
 
 import math
@@ -12,35 +13,49 @@ from pathlib import Path
 
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from torch import nn
 
 from plateau.config import UserError, cli
 from plateau.data.corpus import TRAIN, Corpus
 from plateau.data.features import FeatureOptions, load_statistics
-from plateau.data.loading import load_batch
+from plateau.data.loading import enough_memory, load_batch
 from plateau.data.tokens import UNKNOWN, Tokenizer, read_lang
+from plateau.text import RESERVED
 from plateau.training.checkpoint import set_seed
-from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
+from plateau.training.experiment import (
+    Experiment,
+    ExperimentOptions,
+    corpus_of,
+    lang_dir,
+    options_class,
+)
 from plateau.training.selection import long_enough
 from plateau.training.trainer import LossFunction
 
+SPACE = "▁"  # a token that says where a word begins, whatever the word
 FASTEST_SPEECH = 40.0  # characters per second; the fastest speakers reach about 25
 
 
 def check_transcripts(set_name: str, cuts: CutSet, tokenizer: Tokenizer) -> list[str]:
-    """Empty transcripts, unknown tokens, and texts too long to have been said."""
+    """Empty transcripts, unknown tokens, and texts too long to have been said.
+
+    Raises:
+        UserError: all tokens are unknown.
+    """
     notes = []
     empty = [cut.id for cut in cuts if not cut.supervisions[0].text]
     if empty:
         notes.append(f"{set_name}: {len(empty)} transcripts are empty, e.g. of {empty[0]}")
-    unknown = tokenizer.tokens.index(UNKNOWN)
     counts = Counter(
-        token == unknown
+        tokenizer.tokens[token]
         for cut in cuts
         for token in tokenizer.encode(cut.supervisions[0].text or "")
     )
-    if counts[True]:
-        share = counts[True] / counts.total()
+    if counts[UNKNOWN] and not counts.keys() - {UNKNOWN, SPACE}:
+        raise UserError(all_unknown(set_name, cuts, tokenizer))
+    if counts[UNKNOWN]:
+        share = counts[UNKNOWN] / counts.total()
         notes.append(f"{set_name}: {share:.2%} of the tokens are {UNKNOWN}; see tokens.kind")
     rates = {cut.id: len(cut.supervisions[0].text or "") / cut.duration for cut in cuts}
     fast = [name for name, rate in rates.items() if rate > FASTEST_SPEECH]
@@ -50,6 +65,40 @@ def check_transcripts(set_name: str, cuts: CutSet, tokenizer: Tokenizer) -> list
             f"second, e.g. {fast[0]}; do their transcripts belong to their audio?"
         )
     return notes
+
+
+def all_unknown(set_name: str, cuts: CutSet, tokenizer: Tokenizer) -> str:
+    """What to say of a set with no token that the model knows."""
+    texts = [cut.supervisions[0].text for cut in cuts if cut.supervisions[0].text]
+    known = [token for token in tokenizer.tokens if token not in (*RESERVED, SPACE)]
+    for change in (str.upper, str.lower):
+        tokens = {tokenizer.tokens[t] for text in texts for t in tokenizer.encode(change(text))}
+        if tokens - {UNKNOWN, SPACE}:
+            reason = f"they are known in {change.__name__} case: write all texts in one case"
+            break
+    else:
+        reason = "take the text in the same spelling, or other tokens (tokens.kind)"
+    return (
+        f"{set_name}: every token is {UNKNOWN}: its text has '{texts[0].split()[0]}' …, and the "
+        f"tokens are {' '.join(known[:20])}{' …' if len(known) > 20 else ''}\n{reason}"
+    )
+
+
+def check_lengths(set_name: str, cuts: CutSet, max_duration: float) -> None:
+    """Every utterance fits into a batch.
+
+    Raises:
+        UserError: one does not; it names the longest.
+    """
+    too_long = [cut for cut in cuts if cut.duration > max_duration]
+    if too_long:
+        longest = max(too_long, key=lambda cut: cut.duration)
+        raise UserError(
+            f"{set_name}: {len(too_long)} utterances are longer than loading.max_duration="
+            f"{max_duration:g} s; the longest is {longest.id}, {longest.duration:.1f} s\n"
+            "cut them with a file segments, leave them out, or set "
+            f"loading.max_duration={math.ceil(longest.duration)}"
+        )
 
 
 def check_overlap(set_name: str, cuts: CutSet, train: CutSet) -> list[str]:
@@ -113,6 +162,30 @@ def check_model(
     return []
 
 
+def check_memory(
+    model: nn.Module, loss_function: LossFunction, cuts: list[Cut], options: ExperimentOptions
+) -> None:
+    """A step of training on the longest utterances, as many as are a batch.
+
+    Args:
+        model: what is trained.
+        loss_function: its loss.
+        cuts: the training set, shortest first.
+        options: of the experiment.
+
+    Raises:
+        UserError: it takes too much memory.
+    """
+    longest = cuts[-1].duration
+    number = max(1, int(options.loading.max_duration / longest))
+    print(f"the longest training utterance is {cuts[-1].id}, {longest:.1f} s", flush=True)
+    batch = load_batch(CutSet.from_cuts(cuts[-number:]), options.features)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).train()
+    with enough_memory(batch, "loading.max_duration"):
+        loss_function(model, batch.to(device)).total.backward()
+
+
 def main(recipe: str, exp_dir: Path) -> None:
     """Check an experiment; notes do not stop it, errors do.
 
@@ -124,7 +197,12 @@ def main(recipe: str, exp_dir: Path) -> None:
     corpus = corpus_of(options)
     tokenizer = read_lang(lang_dir(options))
     check_statistics(corpus)
+    if not corpus.test_sets():
+        raise corpus.nothing_to_decode()
     train = corpus.cuts(TRAIN).to_eager()
+    check_lengths(TRAIN, train, options.loading.max_duration)
+    if dev := corpus.dev_set():
+        check_lengths(dev, corpus.cuts(dev), options.loading.max_duration)
     notes = check_transcripts(TRAIN, train, tokenizer)
     for set_name in corpus.test_sets():
         cuts = corpus.cuts(set_name).to_eager()
@@ -143,6 +221,7 @@ def main(recipe: str, exp_dir: Path) -> None:
     notes += check_model(
         built.model, built.loss_function, few, options.features, len(tokenizer.tokens)
     )
+    check_memory(built.model, built.loss_function, by_duration, options)
     for note in notes:
         print(f"note: {note}")
     print(f"checked {len(train)} training utterances and {recipe}: ready to train")

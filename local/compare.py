@@ -30,7 +30,7 @@ def main(exp_dirs: list[Path], columns: str = "test:wer", seeds: bool = False) -
     for exp_dir in exp_dirs:
         path = exp_dir / "results.json"
         if not path.exists():
-            raise UserError(f"{path}: not there; run {Experiment(exp_dir).command(8)}")
+            raise UserError(f"{path}: not there; run {Experiment(exp_dir).command}")
         records = read_json(path)
         name = str(exp_dir) if seeds else SEED.sub("", str(exp_dir))
         found[name].append([value(records, *column) for column in wanted])

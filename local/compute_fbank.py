@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from plateau.config import UserError, cli, load
+from plateau.config import cli, load
 from plateau.data.corpus import TRAIN, Corpus
 from plateau.data.features import (
     FeatureOptions,
@@ -24,8 +24,7 @@ def main(data_dir: Path, config: Path, nj: int = 1) -> None:
     """
     corpus = Corpus(data_dir)
     options = load(FeatureOptions, config, section="features")
-    if TRAIN not in corpus.sets():
-        raise UserError(f"{data_dir}/{TRAIN}: no such data directory; put your training data there")
+    corpus.check_train()
     print(f"features by {make_extractor(options).name}, {options.num_mel_bins} bins")
     for set_name in corpus.sets():
         cuts = make_cuts(

@@ -6,6 +6,7 @@ the experiment if it is there and --keep is given, else egs/<corpus>/conf/<recip
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from plateau import config
@@ -20,6 +21,8 @@ def main() -> None:
     parser.add_argument("--recipe", required=True)
     parser.add_argument("--exp-dir", type=Path, required=True)
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--dev-set")
+    parser.add_argument("--test-sets", help="separated by spaces or commas")
     parser.add_argument("--keep", action="store_true", help="start from the experiment's options")
     parser.add_argument("overrides", nargs="*", metavar="field.name=value")
     args = parser.parse_args()
@@ -36,6 +39,10 @@ def main() -> None:
     if any(o.startswith("data_dir=") for o in args.overrides):
         raise UserError("data_dir follows from --corpus; put your data under data/NAME")
     overrides = [*args.overrides, f"data_dir=data/{args.corpus}"]
+    if args.dev_set is not None:
+        overrides.append(f"dev_set={args.dev_set}")
+    if args.test_sets is not None:
+        overrides.append(f"test_sets={json.dumps(args.test_sets.replace(',', ' ').split())}")
     options = config.load(options_class(args.recipe), source, overrides=overrides)
     config.save(options, experiment.config)
     print(options.tokens.lang)

@@ -30,7 +30,7 @@ def words_of(
     """Whether an utterance's times are true or aligned, and its words; true ones go first."""
     if true := true_times(corpus, set_name).get(utterance):
         return "true", true
-    aligned = read_ctm(exp_dir / f"align_{set_name}" / "words.ctm", stage=7)
+    aligned = read_ctm(exp_dir / f"align_{set_name}" / "words.ctm")
     return "aligned", aligned.get(utterance, ())
 
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from plateau.config import UserError, cli
+from plateau.config import cli
 from plateau.data.corpus import Corpus
 from plateau.data.examination import is_valid
 from plateau.data.manifests import to_manifests
@@ -20,8 +20,7 @@ def main(data_root: Path, allow_pipes: bool = False, nj: int = 4) -> None:
         nj: threads that look at the recordings
     """
     corpus = Corpus(data_root)
-    if not corpus.sets():
-        raise UserError(f"{data_root}: no */wav.scp; put Kaldi data directories there")
+    corpus.check_train()
     # One look at the audio serves the check and the manifests; commands run once.
     found = [examine(data_root / name, allow_pipes, nj=nj) for name in corpus.sets()]
     if not all([is_valid(examination) for examination in found]):

@@ -21,7 +21,7 @@ from plateau.models.ctc import CtcModel
 from plateau.models.transducer import TransducerModel
 from plateau.report.audio import load_samples
 from plateau.report.experiment import write_report
-from plateau.report.facts import about, run_command
+from plateau.report.facts import about
 from plateau.report.utterances import Shown, choose
 from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
 from plateau.training.recipe import load_final
@@ -52,7 +52,7 @@ def decoded(exp_dir: Path, corpus: Corpus, set_name: str, method: str) -> tuple[
     """
     records = [r for path in exp_dir.glob("decode_*/metrics.json") for r in read_json(path)]
     if not records:
-        raise UserError(f"{exp_dir}: nothing is decoded; run {run_command(exp_dir, stage=6)}")
+        raise UserError(f"{exp_dir}: nothing is decoded; run {Experiment(exp_dir).command}")
     wers = {(r["set"], r["method"]): r["value"] for r in records if r["metric"] == "wer"}
     all_of_them = sorted({(record["set"], record["method"]) for record in records})
     found = [pair for pair in all_of_them if set_name in ("", pair[0]) and method in ("", pair[1])]
@@ -100,17 +100,17 @@ def main(
         raise UserError(f"--worst, --median, --utterances: choose 0 to {MAX_UTTERANCES} utterances")
     reasons = choose(scored.values(), worst, median, named)
 
-    heard = read_ctm(decode_dir / "hyp_tokens.ctm", stage=6)
+    heard = read_ctm(decode_dir / "hyp_tokens.ctm")
     known = {"true": true_times(corpus, set_name)}
     aligned = exp_dir / f"align_{set_name}" / "words.ctm"
     if aligned.exists():
-        known["aligned"] = read_ctm(aligned, stage=7)
+        known["aligned"] = read_ctm(aligned)
     device = next(model.parameters()).device
     cuts = {cut.id: cut for cut in corpus.cuts(set_name) if cut.id in reasons}
     shown = []
     for id, why in reasons.items():
         if id not in cuts:
-            command = run_command(exp_dir, stage=6)
+            command = experiment.command
             raise UserError(f"{corpus.manifest('cuts', set_name)}: no {id}; run {command}")
         batch = load_batch(CutSet.from_cuts([cuts[id]]), options.features).to(device)
         log_probs = posteriors(model, batch)

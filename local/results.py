@@ -18,9 +18,9 @@ def main(exp_dir: Path) -> None:
     records = [r for path in sorted(exp_dir.glob("*/metrics.json")) for r in read_json(path)]
     command = Experiment(exp_dir).command
     if not records:
-        raise UserError(f"{exp_dir}: nothing is decoded yet; run {command(6)}")
+        raise UserError(f"{exp_dir}: nothing is decoded yet; run {command}")
     if not (exp_dir / "log" / "epochs.jsonl").exists():
-        raise UserError(f"{exp_dir}: nothing is trained yet; run {command(5)}")
+        raise UserError(f"{exp_dir}: nothing is trained yet; run {command}")
     epochs = (exp_dir / "log" / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
     seconds = json.loads(epochs[-1])["train_seconds"]
     records += make_records("train", exp_dir.parent.name, train_seconds=seconds)

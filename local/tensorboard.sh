@@ -2,6 +2,11 @@
 # Learning curves in a browser, on this machine only.
 #
 #   local/tensorboard.sh [DIR] [PORT]     an experiment, or a folder of some (exp); 6006
+
+# Called by sh or another shell: start bash.
+if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
+  exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"
+fi
 set -euo pipefail
 called_from=$PWD
 cd "$(dirname "$0")/.."

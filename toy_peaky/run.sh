@@ -6,6 +6,11 @@
 #   toy_peaky/run.sh --jobs N            in N processes (number of cores)
 #
 # toy_peaky/run.py runs a single experiment: --list names them.
+
+# Called by sh or another shell: start bash.
+if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
+  exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"
+fi
 set -euo pipefail
 root=$(CDPATH='' cd -- "$(dirname "$0")/.." && pwd)
 . "$root/path.sh" || exit 1

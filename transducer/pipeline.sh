@@ -13,6 +13,11 @@
 #   --exp NAME        what the experiments' names begin with (pipeline)
 #   --more-epochs N   of the second and third part (as many as the first)
 # After "--": field.name=value for all three.
+
+# Called by sh or another shell: start bash.
+if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
+  exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"
+fi
 set -euo pipefail
 called_from=$PWD
 cd "$(dirname "$0")/.."
@@ -38,14 +43,14 @@ if [ -n "$more_epochs" ]; then more=("training.epochs=$more_epochs"); fi
 
 part full-sum "$@"
 # Of the training set and, where there is one, the development set.
-sets=train
-if [ -f "data/$corpus/dev/wav.scp" ]; then sets=train,dev; fi
+roles=$(python local/sets.py "data/$corpus" "$dir-full-sum/config.yaml")
+read -r dev <<<"$roles"
 alignment=$dir-full-sum/align_train/frames.txt
 if [ ! -f "$alignment" ] || [ "$dir-full-sum/checkpoints/averaged.pt" -nt "$alignment" ]; then
-  python transducer/align.py "$dir-full-sum" --sets "$sets"
+  python transducer/align.py "$dir-full-sum" --sets "train${dev:+,$dev}"
 fi
 files=$alignment
-if [ "$sets" = train,dev ]; then files=$files,$dir-full-sum/align_dev/frames.txt; fi
+if [ -n "$dev" ]; then files=$files,$dir-full-sum/align_$dev/frames.txt; fi
 part viterbi "$@" "${more[@]}" loss.kind=viterbi loss.aligner=file "loss.alignment=$files" \
   loss.after_steps=0 "init_from=$dir-full-sum"
 part retrain "$@" "${more[@]}" loss.after_steps=0 "init_from=$dir-viterbi"

@@ -239,8 +239,10 @@ def build_initial(options: Options) -> Recipe:
     """
     recipe = build(options)
     if options.init_from:
-        final = Experiment(Path(options.init_from)).final_model
-        checkpoint.restore_model(recipe.model, checkpoint.load(final), final)
+        experiment = Experiment(Path(options.init_from))
+        final = experiment.final_model
+        state = checkpoint.load(final, ["model"], f"init_from: make it with {experiment.command}")
+        checkpoint.restore_model(recipe.model, state, final)
         recipe.model.steps.zero_()
     return recipe
 

@@ -4,6 +4,11 @@
 # DIR/.plateau tells the state: "unfinished" while DIR is made, at the end the environment's place
 # and the checksum of the requirements. Whatever is unfinished when we start was interrupted (pip may
 # have left half a package that it takes for a whole one), so it is made again from the beginning.
+
+# Called by sh or another shell: start bash.
+if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
+  exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"
+fi
 set -euo pipefail
 
 venv=$1
@@ -95,6 +100,18 @@ case $state in
     ;;
   *) make_venv ;;
 esac
+
+# Settings of pip's that send packages elsewhere. Variables count for us only as far as they do not;
+# settings in files are the user's, so they are named.
+unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN PIP_NO_DEPS
+if ! command -v uv >/dev/null; then
+  elsewhere=$("$venv/bin/python" -m pip config list | grep -E '\.(target|prefix|root|user)=' || true)
+  if [ -n "$elsewhere" ]; then
+    say "pip's settings send packages elsewhere: $elsewhere"
+    say "take that away: $venv/bin/python -m pip config unset ${elsewhere%%=*}"
+    exit 1
+  fi
+fi
 
 say "installing packages: a minute or two, and on first use on this machine 2 GB to download"
 if command -v uv >/dev/null; then

@@ -24,7 +24,7 @@ from plateau.alignment.spelling import Speller
 from plateau.config import UserError
 from plateau.data.corpus import TRAIN
 from plateau.data.features import FRAME_SHIFT
-from plateau.data.loading import Batch, BatchLoader
+from plateau.data.loading import Batch, BatchLoader, enough_memory
 from plateau.data.tokens import UNKNOWN, read_lang
 from plateau.decoding.files import Interval, emitted, whole_milliseconds
 from plateau.io import write_json, write_text
@@ -198,7 +198,8 @@ def aligned(
     for batch in batches:
         words = [words_of(tokenizer, text or "") for text in batch.texts]
         transcripts = [[tokens for _, tokens in each if tokens] for each in words]
-        alignments = aligner.align(batch.features, batch.lengths, transcripts)
+        with enough_memory(batch, "loading.max_duration (--stage 7; else it is trained again)"):
+            alignments = aligner.align(batch.features, batch.lengths, transcripts)
         rows = zip(batch.ids, words, transcripts, alignments, strict=True)
         for id, each, transcript, alignment in rows:
             size = sum(len(tokens) for _, tokens in each)

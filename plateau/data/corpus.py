@@ -1,8 +1,9 @@
 """Where a corpus keeps its things: the one place that knows the layout of `data/<corpus>/`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from lhotse import CutSet, RecordingSet, SupervisionSet
 
@@ -10,14 +11,22 @@ from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
 
 TRAIN = "train"
-DEV = "dev"
+DEV_NAMES = ("dev", "valid", "validation", "val", "cv", "devel", "development", "train_dev")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus under ``root`` = ``data/<corpus>``; its sets are the folders with a `wav.scp`."""
+    """A corpus under ``root`` = ``data/<corpus>``; its sets are the folders with a `wav.scp`.
+
+    Args:
+        root: its folder.
+        named_dev: the set to look at while training; "": see `dev_set`.
+        named_tests: the sets to decode; none: see `test_sets`.
+    """
 
     root: Path
+    named_dev: str = ""
+    named_tests: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -28,9 +37,76 @@ class Corpus:
         """Names of the data directories, sorted."""
         return sorted(path.parent.name for path in self.root.glob("*/wav.scp"))
 
+    def dev_set(self) -> str:
+        """The set that training looks at after each epoch; "" where there is none.
+
+        It is the one named, else the first of `DEV_NAMES` that is there, else the first whose name
+        starts with `dev`.
+
+        Raises:
+            UserError: the one named is not there.
+        """
+        sets = self.sets()
+        if self.named_dev:
+            self._check("--dev-set", [self.named_dev])
+            return self.named_dev
+        usual = [s for s in DEV_NAMES if s in sets] + [s for s in sets if s.startswith("dev")]
+        return usual[0] if usual else ""
+
     def test_sets(self) -> list[str]:
-        """The sets to decode: `dev`, then all whose names start with `test`."""
-        return [s for s in self.sets() if s == DEV or s.startswith("test")]
+        """The sets to decode and align.
+
+        These are the ones named, else the development set and all whose names start with `test` or
+        `eval`.
+
+        Raises:
+            UserError: one that is named is not there.
+        """
+        if self.named_tests:
+            self._check("--test-sets", self.named_tests)
+            return list(self.named_tests)
+        dev = self.dev_set()
+        tests = [s for s in self.sets() if s != dev and s.startswith(("test", "eval"))]
+        return [dev, *tests] if dev else tests
+
+    def nothing_to_decode(self) -> UserError:
+        """What to say where there are no `test_sets`."""
+        sets = " ".join(self.sets())
+        return UserError(
+            f"{self.root}: no set to decode: none is called dev, valid …, test… or eval…; it has "
+            f"{sets}\nname some: ./run.sh … --test-sets '{sets}', or put one in {self.root}/test"
+        )
+
+    def unused_sets(self) -> list[str]:
+        """Sets that are neither trained on, nor looked at while training, nor decoded."""
+        used = {TRAIN, self.dev_set(), *self.test_sets()}
+        return [s for s in self.sets() if s not in used]
+
+    def check_train(self) -> None:
+        """See that there is a training set.
+
+        Raises:
+            UserError: there is none; it names what there is.
+        """
+        sets = self.sets()
+        if TRAIN in sets:
+            return
+        if not sets:
+            raise UserError(f"{self.root}: no */wav.scp; put Kaldi data directories there")
+        likely = next((s for s in sets if s.startswith(TRAIN)), "SET")
+        raise UserError(
+            f"{self.root}: no set of the name {TRAIN}, which is trained on; there is "
+            f"{', '.join(sets)}\nrename the one to train on: mv "
+            f"{quote(str(self.root / likely))} {quote(str(self.root / TRAIN))}"
+        )
+
+    def _check(self, option: str, names: Sequence[str]) -> None:
+        sets = self.sets()
+        missing = [name for name in names if name not in sets]
+        if missing:
+            raise UserError(
+                f"{option}: {self.root} has no set {', '.join(missing)}; it has {', '.join(sets)}"
+            )
 
     def manifest(self, kind: str, set_name: str) -> Path:
         """Path of a Lhotse manifest; ``kind`` is recordings, supervisions or cuts."""
@@ -48,11 +124,11 @@ class Corpus:
 
     def recordings(self, set_name: str) -> RecordingSet:
         """The recordings of a set."""
-        return RecordingSet.from_file(self._existing("recordings", set_name, stage=1))
+        return RecordingSet.from_file(self._existing("recordings", set_name))
 
     def supervisions(self, set_name: str) -> SupervisionSet:
         """The utterances of a set."""
-        return SupervisionSet.from_file(self._existing("supervisions", set_name, stage=1))
+        return SupervisionSet.from_file(self._existing("supervisions", set_name))
 
     def texts(self, set_name: str) -> Iterator[str]:
         """The transcripts of a set, read when they are wanted; empty where there is none."""
@@ -61,10 +137,18 @@ class Corpus:
 
     def cuts(self, set_name: str) -> CutSet:
         """The utterances of a set with their features."""
-        return CutSet.from_file(self._existing("cuts", set_name, stage=2))
+        return CutSet.from_file(self._existing("cuts", set_name))
 
-    def _existing(self, kind: str, set_name: str, stage: int) -> Path:
+    def _existing(self, kind: str, set_name: str) -> Path:
         path = self.manifest(kind, set_name)
-        if not path.exists():
-            raise UserError(f"{path}: no such manifest; make it with ./run.sh --stage {stage}")
-        return path
+        if path.exists():
+            return path
+        sets = self.sets()
+        if set_name not in sets:
+            there = f"it has {', '.join(sets)}" if sets else "there is no */wav.scp"
+            raise UserError(f"{self.root} has no set {set_name}; {there}")
+        stage = 2 if kind == "cuts" else 1
+        raise UserError(
+            f"{path}: no such file, though {self.root / set_name} is there\n"
+            f"stage {stage} makes it: start the same ./run.sh again, without --stage"
+        )

@@ -1,9 +1,14 @@
 """From cuts to batches of features: buckets by duration, loaded ahead in worker processes."""
 
+import multiprocessing
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -19,7 +24,8 @@ from lhotse.dataset.sampling.base import CutSampler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from plateau.data.features import FeatureOptions, make_extractor
+from plateau.config import UserError
+from plateau.data.features import FRAME_SHIFT, FeatureOptions, make_extractor
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,46 @@ class Batch:
         """The same batch with its tensors on ``device``."""
         features = self.features.to(device, non_blocking=True)
         return Batch(features, self.lengths.to(device), self.texts, self.ids, self.seconds)
+
+
+# What torch, CUDA, k2 and C++ say where memory ran out, beside exceptions of their own for it.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was too little memory."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in OUT_OF_MEMORY)
+
+
+@contextmanager
+def enough_memory(batch: Batch, option: str, at_once: int = 0) -> Iterator[None]:
+    """Where memory runs out, say on what.
+
+    Args:
+        batch: what is worked on.
+        option: what makes batches smaller.
+        at_once: how many of its utterances are worked on at once; 0: all.
+
+    Raises:
+        UserError: names the longest utterance, the size of the batch, and the option to lower.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = (str(error).strip() or "MemoryError").splitlines()[0]
+        number = min(at_once or len(batch.ids), len(batch.ids))
+        longest = int(batch.lengths.argmax())
+        seconds = float(batch.lengths[longest]) * FRAME_SHIFT
+        raise UserError(
+            f"out of memory on a batch of {number} utterances, {number * seconds:.1f} s with their "
+            f"padding; the longest is {batch.ids[longest]}, {seconds:.1f} s\n"
+            + (f"lower {option}" if number > 1 else "cut it with a file segments, or leave it out")
+            + f" (what was said: {said[:200]})"
+        ) from None
 
 
 class BatchLoader:
@@ -87,7 +133,11 @@ class BatchLoader:
                 self._sampler = SimpleCutSampler(cuts, **order)
 
     def batches(self, epoch: int = 0, skip: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch without the first ``skip``."""
+        """The batches of an epoch without the first ``skip``.
+
+        Raises:
+            UserError: the features of an utterance cannot be read, or a worker process ended.
+        """
         self._sampler.set_epoch(epoch)
         loader = DataLoader(
             self._dataset,
@@ -98,7 +148,27 @@ class BatchLoader:
             # a resumed epoch would go on with other random numbers than one that was not killed.
             generator=torch.Generator(),
         )
-        return iter(loader)
+        return self._told(loader)
+
+    def _told(self, loader: DataLoader) -> Iterator[Batch]:
+        """What a loader gives; a `UserError` comes through as a value, see `_BatchDataset`."""
+        try:
+            if self._num_workers:
+                multiprocessing.Queue()  # torch's loader needs some, and is untidy where it fails
+            for batch in loader:
+                yield _batch_or_raise(batch)
+        except (OSError, RuntimeError) as error:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            of_workers = ("DataLoader worker", "shared memory", "shm", "/torch_")
+            if not self._num_workers or not (
+                isinstance(error, OSError) or any(words in str(error) for words in of_workers)
+            ):
+                raise
+            raise UserError(
+                f"a process that loads batches ended: {said[-1] if len(said) > 1 else said[0]}\n"
+                f"they come through /dev/shm, {_size_of_shm()}; to load without it: "
+                "loading.num_workers=0 (training goes on where it was)"
+            ) from None
 
 
 class _Skipping:
@@ -112,12 +182,34 @@ class _Skipping:
 
 
 def load_batch(cuts: CutSet, features: FeatureOptions) -> Batch:
-    """Load these cuts as one batch, in this process."""
-    return _BatchDataset(features)[cuts]
+    """Load these cuts as one batch, in this process.
+
+    Raises:
+        UserError: the features of an utterance cannot be read.
+    """
+    return _batch_or_raise(_BatchDataset(features)[cuts])
+
+
+def _batch_or_raise(loaded: "Batch | UserError") -> Batch:
+    if isinstance(loaded, UserError):
+        raise loaded
+    return loaded
+
+
+def _size_of_shm() -> str:
+    try:
+        usage = shutil.disk_usage("/dev/shm")
+    except OSError as error:
+        return f"which cannot be used here: {error.strerror}"
+    return f"which has {usage.total / 1e6:.2f} MB, {usage.free / 1e6:.2f} MB of them free"
 
 
 class _BatchDataset(K2SpeechRecognitionDataset):
-    """Lhotse's dataset, with its nested dictionaries as a `Batch`."""
+    """Lhotse's dataset, with its nested dictionaries as a `Batch`.
+
+    An utterance that cannot be read gives a `UserError` in place of the batch: raised in a worker
+    process, it would come out of torch's loader with a traceback as its message.
+    """
 
     def __init__(self, options: FeatureOptions):
         strategy = (
@@ -128,8 +220,14 @@ class _BatchDataset(K2SpeechRecognitionDataset):
         )
         super().__init__(input_strategy=strategy, return_cuts=True)
 
-    def __getitem__(self, cuts: CutSet) -> Batch:
-        loaded: dict[str, Any] = super().__getitem__(cuts)
+    def __getitem__(self, cuts: CutSet) -> Batch | UserError:
+        try:
+            loaded: dict[str, Any] = super().__getitem__(cuts)
+        except Exception as error:  # each of Lhotse's readers has exceptions of its own
+            fault = None if is_out_of_memory(error) else self._fault(cuts)
+            if fault is None:
+                raise
+            return fault
         supervisions = loaded["supervisions"]
         cuts_of_batch: Sequence[Any] = supervisions["cut"]
         return Batch(
@@ -139,3 +237,25 @@ class _BatchDataset(K2SpeechRecognitionDataset):
             ids=[cut.id for cut in cuts_of_batch],
             seconds=sum(cut.duration for cut in cuts_of_batch),
         )
+
+    def _fault(self, cuts: CutSet) -> UserError | None:
+        """Which of these cuts cannot be read, and what to do."""
+        for cut in cuts:
+            try:
+                self.input_strategy(CutSet.from_cuts([cut]))
+            except Exception as error:
+                said = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+                if not cut.has_features:
+                    audio = ", ".join(str(source.source) for source in cut.recording.sources)
+                    return UserError(
+                        f"utterance '{cut.id}': its audio cannot be read: {audio}: {said}\n"
+                        "see what is wrong: python local/validate_data_dir.py DATA_DIR"
+                    )
+                archive = Path(cut.features.storage_path)
+                state = f"{archive.stat().st_size} bytes" if archive.exists() else "no such file"
+                return UserError(
+                    f"utterance '{cut.id}': its features cannot be read: {archive} ({state}): "
+                    f"{said}\nmake them again: rm -r {quote(str(archive.parent))}; then start the "
+                    "same ./run.sh again, without --stage"
+                )
+        return None

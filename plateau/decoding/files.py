@@ -191,18 +191,14 @@ def write_ctm(path: Path, utterances: Mapping[str, Sequence[Interval]]) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
-def read_ctm(path: Path, stage: int) -> dict[str, tuple[Interval, ...]]:
+def read_ctm(path: Path) -> dict[str, tuple[Interval, ...]]:
     """What `write_ctm` wrote: intervals by utterance, in order.
-
-    Args:
-        path: of the file.
-        stage: of `run.sh` that makes it.
 
     Raises:
         UserError: no such file, or not a ctm.
     """
     found: dict[str, list[Interval]] = defaultdict(list)
-    for number, line in enumerate(_lines(path, stage), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         try:
             utterance, _, start, duration, label, *rest = line.split()
             confidence = float(rest[0]) if rest else None
@@ -215,9 +211,9 @@ def read_ctm(path: Path, stage: int) -> dict[str, tuple[Interval, ...]]:
     return {utterance: tuple(intervals) for utterance, intervals in found.items()}
 
 
-def _lines(path: Path, stage: int) -> list[str]:
-    """The lines of a file in a folder of an experiment, which this stage of `run.sh` makes."""
+def _lines(path: Path) -> list[str]:
+    """The lines of a file in a folder of an experiment, which `run.sh` makes."""
     if not Path(path).exists():
-        command = Experiment(Path(path).resolve().parents[1]).command(stage)
+        command = Experiment(Path(path).resolve().parents[1]).command
         raise UserError(f"{path}: no such file; make it with {command}")
     return read_lines(path)

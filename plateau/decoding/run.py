@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plateau.config import UserError
-from plateau.data.loading import Batch, load_batch
+from plateau.data.loading import Batch, enough_memory, load_batch
 from plateau.data.tokens import Tokenizer
 from plateau.decoding.evaluate import Decoded, Hypothesis, evaluate
 from plateau.io import write_json
@@ -94,7 +94,7 @@ def decode_test_sets(
     corpus = corpus_of(options)
     test_sets = corpus.test_sets()
     if not test_sets:
-        raise UserError(f"{corpus.root}: no set to decode; put one in {corpus.root}/test")
+        raise corpus.nothing_to_decode()
     made = [experiment.decode_dir(name, method) for name in test_sets for method in searches]
     experiment.set_aside(set(experiment.path.glob("decode_*")) - set(made))
     sizes = decoding.batch_sizes
@@ -155,14 +155,15 @@ def _decode(
     found: dict[str, list[Sequence[Hypothesis]]] = {method: [] for method in searches}
     seconds: Counter[str] = Counter()
     parts = zip(batch.features.split(size), batch.lengths.split(size), strict=True)
-    for features, lengths in parts:  # (n, T, F), (n,)
-        started = time.perf_counter()
-        encoded, encoded_lengths = encode(features[:, : int(lengths.max())], lengths)
-        if encoded.is_cuda:
-            torch.cuda.synchronize()  # else the first search would wait for the encoder
-        encoder_seconds = time.perf_counter() - started
-        for method, search in searches.items():
+    with enough_memory(batch, "decoding.batch_sizes", size):
+        for features, lengths in parts:  # (n, T, F), (n,)
             started = time.perf_counter()
-            found[method] += search(encoded, encoded_lengths)
-            seconds[method] += encoder_seconds + time.perf_counter() - started
+            encoded, encoded_lengths = encode(features[:, : int(lengths.max())], lengths)
+            if encoded.is_cuda:
+                torch.cuda.synchronize()  # else the first search would wait for the encoder
+            encoder_seconds = time.perf_counter() - started
+            for method, search in searches.items():
+                started = time.perf_counter()
+                found[method] += search(encoded, encoded_lengths)
+                seconds[method] += encoder_seconds + time.perf_counter() - started
     return found, seconds

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from plateau.config import UserError
-from plateau.data.corpus import DEV, TRAIN, Corpus
+from plateau.data.corpus import TRAIN, Corpus
 from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of
 
 
@@ -78,21 +77,14 @@ def read_epochs(exp_dir: Path) -> list[dict[str, float]]:
     path = exp_dir / "log" / "epochs.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if not lines:
-        raise UserError(f"{path}: no epoch is trained; run {run_command(exp_dir, stage=5)}")
+        raise UserError(f"{path}: no epoch is trained; run {Experiment(exp_dir).command}")
     return [json.loads(line) for line in lines]
-
-
-def run_command(exp_dir: Path, stage: int) -> str:
-    """What runs an experiment from a stage on, with the options that it has."""
-    corpus, recipe, exp = Path(exp_dir).resolve().parts[-3:]
-    command = ["./run.sh", "--corpus", corpus, "--recipe", recipe, "--exp", exp]
-    return shlex.join([*command, "--stage", str(stage)])
 
 
 def _sizes(corpus: Corpus) -> dict[str, str]:
     """Hours and utterances of each set that is there, without copies at other speeds."""
-    sizes = {}
-    for name in sorted(corpus.sets(), key=lambda name: (name != TRAIN, name != DEV, name)):
+    sizes, dev = {}, corpus.dev_set()
+    for name in sorted(corpus.sets(), key=lambda name: (name != TRAIN, name != dev, name)):
         if corpus.manifest("supervisions", name).exists():
             seconds = [supervision.duration for supervision in corpus.supervisions(name)]
             sizes[name] = f"{_duration(sum(seconds))} of speech, {len(seconds)} utterances"

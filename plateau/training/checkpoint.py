@@ -3,36 +3,155 @@
 import functools
 import platform
 import random
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from shlex import quote
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from plateau.config import UserError
 from plateau.io import replacing
 
-
-def save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint; a crash leaves the one that was there or the new one."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+LAST, BEFORE_LAST = "last.pt", "before-last.pt"  # all that a run needs to go on
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU.
+class Damaged(UserError):
+    """A checkpoint that is there, and that is not whole."""
+
+
+class _Sink:
+    """A file that torch may write to; an error it keeps to itself.
+
+    Where writing fails, torch 1.13's writer calls `abort`, so that nothing could be said.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Write as long as there was no error."""
+        if self.error is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """The file is flushed when it is closed."""
+
+
+def save(state: dict[str, Any], path: Path, keep: bool = False) -> None:
+    """Write a checkpoint; a crash leaves the one that was there or the new one.
+
+    Args:
+        state: what to write.
+        path: where.
+        keep: the one that was there becomes ``before-last.pt``.
 
     Raises:
-        UserError: no such file.
+        UserError: it cannot be written; the one that was there still is.
     """
-    if not Path(path).exists():
-        raise UserError(f"{path}: no such checkpoint; train first (./run.sh --stage 5)")
-    return torch.load(path, map_location="cpu", weights_only=False)
+    try:
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                sink = _Sink(file)
+                torch.save(state, sink)
+            if sink.error is not None:
+                raise sink.error
+            if keep and path.exists():
+                path.replace(path.with_name(BEFORE_LAST))
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free / 1e6
+        raise UserError(
+            f"{path}: could not be written: {error.strerror or error}; "
+            f"there are {free:.0f} MB free\n"
+            "nothing is lost: make room, and start the same ./run.sh again"
+        ) from None
+
+
+def load(path: Path, needed: Collection[str] = (), advice: str = "") -> dict[str, Any]:
+    """Read a checkpoint to the CPU.
+
+    Args:
+        path: the file.
+        needed: what must be in it.
+        advice: what to do where it is missing or damaged.
+
+    Raises:
+        UserError: no such file, or it cannot be opened.
+        Damaged: cut short, changed, or something else than a checkpoint.
+    """
+    path = Path(path)
+    advice = advice and f"\n{advice}"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            file.read(1)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint{advice}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch does not compare all checksums
+            changed = archive.testzip()
+        if changed is not None:
+            raise ValueError(f"{changed} in it was changed")
+        state = torch.load(path, map_location="cpu", weights_only=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # unpickling may raise anything
+        fault = f"{path}: damaged ({size} bytes): {_first_line(error)}"
+        raise Damaged(f"{fault}{advice}") from None
+    missing = [name for name in needed if not isinstance(state, dict) or name not in state]
+    if missing:
+        raise Damaged(f"{path}: not a checkpoint of a training: no {', '.join(missing)}{advice}")
+    return state
+
+
+def newest(
+    checkpoints: Path, needed: Collection[str], is_main: bool
+) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of a run that can be read; None if the run was not begun.
+
+    A damaged last one is put aside, by the main process, and said.
+
+    Raises:
+        UserError: all are damaged.
+    """
+    damaged = []
+    for path in (checkpoints / LAST, checkpoints / BEFORE_LAST):
+        try:
+            state = load(path, needed) if path.exists() else None
+        except Damaged as error:
+            damaged.append(error)
+            continue
+        if state is None:
+            continue
+        if damaged and is_main:
+            aside = (checkpoints / LAST).replace(checkpoints / f"damaged-{LAST}")
+            tqdm.write(f"{damaged[0]}; kept as {aside.name}, and the one before it is taken")
+        return path, state
+    if damaged:
+        raise UserError(
+            f"{'; '.join(map(str, damaged))}\nthere is none before it; to begin again: "
+            f"rm -r {quote(str(checkpoints))}; then start the same ./run.sh again"
+        )
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def restore_model(model: nn.Module, state: dict[str, Any], path: Path) -> None:
@@ -57,7 +176,10 @@ def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
     Averaging the last checkpoints of a run is a long-standing habit in speech recognition and
     close to stochastic weight averaging (Izmailov et al. 2018). Integer buffers are the last ones.
     """
-    models = [load(path)["model"] for path in paths]
+    models = []
+    for path in paths:
+        advice = f"average the others: rm {path}; then start the same ./run.sh again"
+        models.append(load(path, ["model"], advice)["model"])
     return {
         name: (
             (sum(model[name].double() for model in models) / len(models)).to(value.dtype)

@@ -1,17 +1,20 @@
 """What every recipe's options have in common, and where an experiment keeps its things."""
 
 import importlib
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
+
+import yaml
 
 from plateau.config import T, UserError, load
 from plateau.data.corpus import Corpus
 from plateau.data.features import FeatureOptions
 from plateau.data.loading import LoadingOptions
 from plateau.data.tokens import TokenOptions
+from plateau.text import read_text
 from plateau.training.trainer import TrainingOptions
 
 
@@ -21,6 +24,10 @@ class ExperimentOptions:
 
     Args:
         data_dir: the corpus's folder, ``data/<corpus>``; `run.sh` sets it
+        dev_set: the set that training looks at after each epoch; without it, see
+            `plateau.data.corpus.Corpus.dev_set`. `run.sh --dev-set` sets it
+        test_sets: the sets to decode and align; without them, see
+            `plateau.data.corpus.Corpus.test_sets`. `run.sh --test-sets` sets them
         corpus: options of ``egs/<corpus>/prepare.py``
         features: see `FeatureOptions`
         tokens: see `TokenOptions`
@@ -29,6 +36,8 @@ class ExperimentOptions:
     """
 
     data_dir: str = ""
+    dev_set: str = ""
+    test_sets: tuple[str, ...] = ()
     corpus: dict[str, Any] = field(default_factory=dict)
     features: FeatureOptions = FeatureOptions()
     tokens: TokenOptions = TokenOptions()
@@ -62,21 +71,35 @@ class Experiment:
         """The checkpoint to decode and align with."""
         return self.path / "checkpoints" / "averaged.pt"
 
+    @property
+    def data_dir(self) -> Path:
+        """The corpus's folder ``data/<corpus>``, as seen from `root`."""
+        if not self.config.exists():
+            raise UserError(f"{self.path}: not an experiment: there is no config.yaml")
+        values = yaml.safe_load(read_text(self.config))
+        return Path(str((values or {}).get("data_dir", "")))
+
+    @property
+    def root(self) -> Path:
+        """The folder that has ``exp/`` and ``data/``; a corpus's name may have slashes."""
+        depth = len(self.data_dir.parts) + 1
+        path = self.path.resolve()
+        if depth < 3 or len(path.parents) <= depth:
+            raise UserError(f"{self.path}: not an experiment, which is exp/<corpus>/<recipe>/<exp>")
+        return path.parents[depth]
+
+    @property
+    def command(self) -> str:
+        """The command that does what is left to do for it, in `root`; its options stay."""
+        if not self.config.exists():
+            return "the same ./run.sh again"
+        *_, recipe, name = self.path.resolve().parts
+        corpus = "/".join(self.data_dir.parts[1:])
+        return f"./run.sh --corpus {quote(corpus)} --recipe {recipe} --exp {quote(name)}"
+
     def decode_dir(self, set_name: str, method: str) -> Path:
         """Where the hypotheses and scores of a set and method are."""
         return self.path / f"decode_{set_name}_{method}"
-
-    def command(self, stage: int) -> str:
-        """What does a stage, the later ones even where they are marked as done.
-
-        Not the training: it would start again.
-        """
-        exp_dir = self.path.resolve()
-        recipe_dir = exp_dir.parent
-        options = ("--corpus", recipe_dir.parent.name, "--recipe", recipe_dir.name)
-        again = ["--force"] if stage > 5 else []
-        words = ["./run.sh", *options, "--exp", exp_dir.name, "--stage", str(stage), *again]
-        return shlex.join(words)
 
     def set_aside(self, folders: Iterable[Path]) -> None:
         """Move results that the options do not make any more into a folder ``before-N``."""
@@ -100,7 +123,7 @@ class Experiment:
 
 def corpus_of(options: ExperimentOptions) -> Corpus:
     """The corpus that the options name."""
-    return Corpus(Path(options.data_dir))
+    return Corpus(Path(options.data_dir), options.dev_set, options.test_sets)
 
 
 def lang_dir(options: ExperimentOptions) -> Path:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from plateau.config import T, resolve
-from plateau.data.corpus import DEV, TRAIN
+from plateau.data.corpus import TRAIN
 from plateau.data.loading import BatchLoader, load_batch
 from plateau.data.tokens import read_lang
 from plateau.training import checkpoint
@@ -45,13 +45,21 @@ def load_final(
 ) -> tuple[T, nn.Module]:
     """The options that an experiment was trained with, and its final model, ready for use.
 
-    What the model is comes from the run: options that changed afterwards do not matter.
+    What the model is comes from the run: options that changed afterwards do not matter, but for
+    which sets are decoded, and how they are loaded.
 
     Raises:
         UserError: it is not trained, or was with other code.
     """
-    state = checkpoint.load(experiment.final_model)
+    path = experiment.final_model
+    advice = f"make it (again): rm -f {path}; {experiment.command}"
+    state = checkpoint.load(path, ["model", "options"], advice)
     options = resolve(options_class, state["options"])
+    if experiment.config.exists():
+        now = experiment.options(options_class)
+        options = dataclasses.replace(
+            options, dev_set=now.dev_set, test_sets=now.test_sets, loading=now.loading
+        )
     model = build_model(options)
     checkpoint.restore_model(model, state, experiment.final_model)
     return options, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
@@ -69,10 +77,9 @@ def train(
     if not workers.is_main:  # the same model (torch sees to it), but not the same dropout
         set_seed(options.training.seed + workers.rank)
 
+    dev = corpus.dev_set()  # there may be none
     loaders = {}
-    for set_name in (TRAIN, DEV):
-        if set_name not in corpus.sets():
-            continue  # a corpus without a development set trains without looking at one
+    for set_name in filter(None, (TRAIN, dev)):
         cuts = long_enough(
             corpus.cuts(set_name),
             tokenizer,
@@ -80,7 +87,8 @@ def train(
             recipe.frames_needed,
             exp_dir / "log" / f"left_out_{set_name}.txt",
         )
-        watched = cuts.subset(first=min(WATCHED, len(cuts)))
+        if set_name == (dev or TRAIN):
+            watched = cuts.subset(first=min(WATCHED, len(cuts)))
         loaders[set_name] = BatchLoader(
             cuts,
             options.loading,
@@ -98,7 +106,7 @@ def train(
         recipe.model,
         recipe.loss_function,
         loaders[TRAIN],
-        loaders.get(DEV),
+        loaders.get(dev),
         options.training,
         exp_dir,
         workers,

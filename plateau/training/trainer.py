@@ -22,11 +22,13 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from plateau.config import UserError
-from plateau.data.loading import Batch, BatchLoader
+from plateau.data.loading import Batch, BatchLoader, enough_memory
 from plateau.io import write_text
 from plateau.training import checkpoint
 from plateau.training.distributed import Workers
 from plateau.training.schedule import ScheduleOptions, learning_rate
+
+STATE = ("model", "options", "optimizer", "scaler", "progress", "sums", "history", "random")
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,12 @@ class Trainer:
             UserError: more than ``max_skipped`` batches had a loss that was not finite.
         """
         final = self.checkpoints / "averaged.pt"
-        if (self.checkpoints / "last.pt").exists():
-            self._resume()
+        found = checkpoint.newest(self.checkpoints, STATE, self.workers.is_main)
+        if found is not None:
+            self._resume(*found)
+        else:
+            self.workers.sum(torch.zeros(1, device=self.workers.device))  # all have looked
+            self._save()  # so that there is always one before the last
         if self.workers.is_main:
             for half_written in self.checkpoints.glob(".tmp-*"):  # by a run that was killed
                 half_written.unlink()
@@ -202,6 +208,15 @@ class Trainer:
         if self.workers.is_main:
             last = range(self.options.epochs + 1)[-self.options.average_last :]
             paths = [self._epoch_path(epoch) for epoch in last if epoch > 0]
+            gone = [path.name for path in paths if not path.exists()]
+            if gone:
+                paths = [path for path in paths if path.exists()]
+                tqdm.write(f"averaged over {len(paths)} epochs; {', '.join(gone)} is not there")
+            if not paths:
+                raise UserError(
+                    f"{self.checkpoints}: {', '.join(gone)} is not there, so there is no model\n"
+                    f"train again: rm -r {self.checkpoints}; then start the same ./run.sh again"
+                )
             checkpoint.save(self._model_state(checkpoint.average(paths)), final)
             self.tensorboard.close()
         return final
@@ -232,6 +247,10 @@ class Trainer:
         self._finish_epoch()
 
     def _run_batch(self, batch: Batch) -> None:
+        with enough_memory(batch, "loading.max_duration"):
+            self._learn(batch)
+
+    def _learn(self, batch: Batch) -> None:
         progress = self.progress
         batch = batch.to(self.workers.device)
         loss = self._loss(self.wrapped, self._augment(batch))
@@ -324,7 +343,8 @@ class Trainer:
         self.model.eval()
         sums: Counter[str] = Counter()
         for batch in self.dev.batches():
-            loss = self._loss(self.model, batch.to(self.workers.device))
+            with enough_memory(batch, "loading.max_duration"):
+                loss = self._loss(self.model, batch.to(self.workers.device))
             sums.update(loss=loss.total.item(), tokens=loss.tokens, frames=loss.frames)
             sums.update(loss.counts)
         values = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.workers.device)
@@ -379,15 +399,19 @@ class Trainer:
             "history": self.history,
             "random": checkpoint.random_state(),
         }
-        checkpoint.save(state, self.checkpoints / "last.pt")
+        checkpoint.save(state, self.checkpoints / checkpoint.LAST, keep=True)
 
-    def _resume(self) -> None:
-        path = self.checkpoints / "last.pt"
-        state = checkpoint.load(path)
+    def _resume(self, path: Path, state: dict[str, Any]) -> None:
         checkpoint.restore_model(self.model, state, path)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.progress = Progress(**state["progress"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: not the optimizer or progress that this code and these options make: "
+                f"{error}\nto begin again: rm -r {self.checkpoints}; then start ./run.sh again"
+            ) from None
         self.sums = Counter(state["sums"])
         self.history = state["history"]
         if self.workers.is_main:
@@ -396,7 +420,7 @@ class Trainer:
             checkpoint.set_seed(self.options.seed + self.workers.rank + self.progress.step)
         if self.workers.is_main:
             done = f"{self.progress.epoch} epochs and {self.progress.batch} batches are done"
-            tqdm.write(f"going on from {self.checkpoints / 'last.pt'}: {done}")
+            tqdm.write(f"going on from {path}: {done}")
 
     def _model_state(self, model: dict[str, Tensor]) -> dict[str, Any]:
         return {

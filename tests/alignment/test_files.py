@@ -197,7 +197,7 @@ def test_a_textgrid_and_the_ctms_say_the_same(tmp_path):
     tiers, end = parse((tmp_path / "u.TextGrid").read_text())
     assert end == 0.468
     for kind in ("words", "tokens"):
-        said = [i[:3] for i in read_ctm(tmp_path / f"{kind}.ctm", stage=7)["u"]]
+        said = [i[:3] for i in read_ctm(tmp_path / f"{kind}.ctm")["u"]]
         assert said == [row for row in tiers[kind] if row[2]]
         assert "".join(label for *_, label in said) == "abcdefghij"
 

@@ -1,7 +1,7 @@
 """Each check is provoked by the mistake that it is there for."""
 
 import dataclasses
-import shutil
+import re
 from pathlib import Path
 
 import numpy as np
@@ -96,17 +96,73 @@ def test_a_good_corpus_gets_no_notes(job, capsys):
     capsys.readouterr()
     job.check()
     assert capsys.readouterr().out.splitlines() == [
-        "checked 6 training utterances and conformer_ctc: ready to train"
+        "the longest training utterance is spk-4, 0.8 s",
+        "checked 6 training utterances and conformer_ctc: ready to train",
     ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_small_training_sets(job, capsys, count):
     job.write("train", dict(list(TRAIN.items())[:count]))
-    shutil.rmtree("data/toy/test")
     job.prepare()
     job.check()
     assert notes(capsys) == []
+
+
+def test_no_set_to_decode_is_an_error_and_naming_one_helps(job):
+    Path("data/toy/test").rename("data/toy/heldout")
+    job.prepare()
+    with pytest.raises(UserError, match=r"no set to decode: .* it has heldout train") as error:
+        job.check()
+    (sets,) = re.findall("--test-sets '(.*)'", str(error.value))
+    job.prepare(f"test_sets=[{sets.replace(' ', ',')}]")
+    job.check()
+
+
+@pytest.mark.parametrize("set_name", ["train", "dev"])
+def test_utterances_longer_than_a_batch_are_an_error_and_the_advice_helps(job, set_name):
+    job.write("dev", {"spk-d0": "a"})
+    job.write(
+        set_name, {"spk-8": "a b a b a b a b a b a", "spk-9": "a b a b a b a b a", "spk-x": "a"}
+    )
+    job.prepare("loading.max_duration=1.3")
+    seconds = "2 utterances are longer than loading.max_duration=1.3 s; the longest is spk-8, 1.7 s"
+    with pytest.raises(UserError, match=rf"^{set_name}: {re.escape(seconds)}\n") as error:
+        job.check()
+    job.prepare(re.findall(r"loading\.max_duration=\d+$", str(error.value))[0])
+    job.check()
+
+
+def test_memory_that_runs_out_names_the_longest_utterance(job, monkeypatch):
+    job.prepare("loading.max_duration=1")
+    make_loss = recipe.make_loss
+
+    def hungry(model, tokenizer, options):
+        loss_function = make_loss(model, tokenizer, options)
+
+        def loss(model, batch):
+            if model.training:
+                torch.empty(10**16)  # more than any machine can address
+            return loss_function(model, batch)
+
+        return loss
+
+    monkeypatch.setattr(recipe, "make_loss", hungry)
+    with pytest.raises(UserError, match=r"out of memory .* the longest is spk-4, 0\.8 s"):
+        job.check()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("A B", "known in lower case"), ("ä ö", "take the text in the same spelling")],
+)
+def test_a_set_of_unknown_tokens_is_an_error(job, text, reason):
+    job.write("test", {"spk-t0": text, "spk-t1": text})
+    job.prepare("tokens.kind=char")
+    said = f"test: every token is <unk>: its text has '{text.split()[0]}' …, and the tokens are "
+    with pytest.raises(UserError, match=f"(?s){said}.*{reason}") as error:
+        job.check()
+    assert "a b c" in str(error.value)
 
 
 def test_an_utterance_of_the_test_set_is_in_training_too(job, capsys):

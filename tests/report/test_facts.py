@@ -1,16 +1,14 @@
 """What is said of options and losses."""
 
 import json
-import shlex
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from conformer_ctc.options import LossOptions, Options
 from plateau.config import UserError, resolve
 from plateau.models.prior import PriorOptions
-from plateau.report.facts import _duration, list_options, loss_remark, read_epochs, run_command
+from plateau.report.facts import _duration, list_options, loss_remark, read_epochs
 from transducer.options import LossOptions as TransducerLoss
 from transducer.options import Options as TransducerOptions
 
@@ -79,14 +77,6 @@ def test_a_loss_that_may_be_negative_is_explained(loss, causes):
 )
 def test_durations(seconds, text):
     assert _duration(seconds) == text
-
-
-def test_a_command_has_the_experiments_names():
-    command = run_command(Path("exp/my corpus/transducer/a b"), stage=6)
-    assert shlex.split(command) == [
-        "./run.sh", "--corpus", "my corpus", "--recipe", "transducer", "--exp", "a b",
-        "--stage", "6",
-    ]  # fmt: skip
 
 
 def test_nothing_trained_is_said(tmp_path):

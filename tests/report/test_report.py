@@ -295,7 +295,7 @@ def test_without_true_times_a_snippet_is_the_aligned_word(job, monkeypatch):
     arguments = ("local/listen.py", str(EXP_DIR), "u-1", "--out", "word.wav", "--word")
     with pytest.raises(
         AssertionError,
-        match=r"make it with ./run.sh --corpus toy .* --stage 7",
+        match=r"make it with ./run.sh --corpus toy .* --exp \S+",
     ):
         run(*arguments, "2")
     ctm = EXP_DIR / "align_test/words.ctm"

@@ -1,4 +1,11 @@
+import errno
+import os
+import pickle
 import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,15 +54,84 @@ def test_save_that_fails_leaves_the_old_checkpoint_and_nothing_else(tmp_path, mo
 
     def torn(state, file):
         write(state, file)
-        with file.open("r+b") as written:
-            written.truncate(10)
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(torch, "save", torn)
-    with pytest.raises(OSError, match="disk full"):
-        checkpoint.save({"step": 2}, path)
+    said = r"last\.pt: could not be written: No space left on device; there are \d+ MB free"
+    with pytest.raises(UserError, match=said):
+        checkpoint.save({"step": 2}, path, keep=True)
     assert checkpoint.load(path) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits of file sizes are Unix's")
+def test_a_disk_without_room_is_a_line_and_loses_nothing(tmp_path):
+    """With a limit of the size of files, which the operating system enforces."""
+    path = tmp_path / "last.pt"
+    checkpoint.save({"step": 1}, path)
+    script = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from plateau.config import user_errors\n"
+        "from plateau.training import checkpoint\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "with user_errors():\n"
+        "    checkpoint.save({'step': torch.zeros(100_000)}, Path(sys.argv[1]), keep=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"{path}: could not be written: File too large; there are " in done.stderr
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") == 2
+    assert checkpoint.load(path) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_the_one_before_is_kept_on_demand(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save({"step": step}, tmp_path / "last.pt", keep=True)
+    assert checkpoint.load(tmp_path / "last.pt") == {"step": 3}
+    assert checkpoint.load(tmp_path / "before-last.pt") == {"step": 2}
+
+
+def flip(path: Path) -> None:
+    """Change a bit of a parameter."""
+    content = bytearray(path.read_bytes())
+    at = content.index(torch.full((50,), 7.0).numpy().tobytes())
+    content[at + 2] ^= 64
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "cut short": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "empty": lambda path: os.truncate(path, 0),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "garbage": lambda path: path.write_bytes(random.Random(0).randbytes(3000)),
+    "a bit": flip,
+    "text": lambda path: path.write_text("<html>not found</html>"),
+    "another pickle": lambda path: path.write_bytes(pickle.dumps({"model": {}})),
+    "another checkpoint": lambda path: torch.save([1, 2], path),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    path = tmp_path / "averaged.pt"
+    checkpoint.save({"model": {"weight": torch.full((50,), 7.0)}}, path)
+    DAMAGE[damage](path)
+    with pytest.raises(checkpoint.Damaged) as error:
+        checkpoint.load(path, ["model"], "what to do")
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{path}: ") and second == "what to do"
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path):
+    (tmp_path / "last.pt").mkdir()
+    with pytest.raises(UserError, match=r"last\.pt: cannot be read: Is a directory") as error:
+        checkpoint.load(tmp_path / "last.pt")
+    assert not isinstance(error.value, checkpoint.Damaged)
 
 
 def test_load_names_what_is_missing(tmp_path):

@@ -1,0 +1,36 @@
+"""Which sets of a corpus are looked at while training, decoded and aligned; `run.sh` asks it."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from plateau.config import cli
+from plateau.data.corpus import TRAIN, Corpus
+from plateau.text import read_text
+
+
+def main(data_dir: Path, config: Path) -> None:
+    """Print a line with the development set, empty where there is none, and one with the test sets.
+
+    Sets that are for nothing are told on stderr.
+
+    Args:
+        data_dir: the corpus's folder, data/NAME
+        config: the experiment's config.yaml
+    """
+    options = yaml.safe_load(read_text(config))
+    corpus = Corpus(data_dir, options["dev_set"], tuple(options["test_sets"]))
+    corpus.check_train()
+    dev, tests = corpus.dev_set(), corpus.test_sets()
+    print(dev, " ".join(tests), sep="\n")
+    if unused := corpus.unused_sets():
+        print(
+            f"{data_dir}: neither trained on ({TRAIN}) nor decoded ({' '.join(tests) or 'none'}): "
+            f"{' '.join(unused)}; to decode other sets: --test-sets '{' '.join(tests + unused)}'",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    cli(main)
