@@ -191,7 +191,7 @@ def _look_at_audio(cuts: CutSet) -> None:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"utterance '{cut.id}': its audio cannot be read as it could in stage 1: {reason}\n"
-                "look at all audio again: ./run.sh --stage 1 --force"
+                "look at all audio again: the same ./run.sh with --stage 1 --stop-stage 1 --force"
             ) from None
 
 

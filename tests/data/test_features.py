@@ -218,7 +218,10 @@ def test_what_could_not_be_stored_is_named(two_lengths, tmp_path, monkeypatch, b
 @pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
 def test_audio_that_was_lost_after_stage_1_is_named(two_lengths, tmp_path, backend, workers):
     Path(two_lengths["u-2"].recording.sources[0].source).unlink()
-    message = r"utterance 'u-2': .*u-2.wav: .*\n.*: ./run.sh --stage 1 --force"
+    message = (
+        r"utterance 'u-2': .*u-2.wav: .*\n"
+        r".*: the same ./run.sh with --stage 1 --stop-stage 1 --force"
+    )
     with pytest.raises(UserError, match=message):
         compute_features(
             two_lengths, FeatureOptions(8000, 23, backend), tmp_path / "fbank", workers

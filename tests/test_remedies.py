@@ -1,0 +1,121 @@
+"""Commands that messages about data name: they are run as they are said, and help."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from plateau.config import UserError
+from plateau.data.features import FeatureOptions, make_cuts
+from plateau.data.kaldi import Utterance, read_data_dir, write_data_dir
+from plateau.data.loading import load_batch
+from plateau.data.manifests import to_manifests
+from plateau.data.tokens import TokenOptions, make_lang
+from tests.test_run_sh_advice import Tones
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Two recordings of a second in a Kaldi directory."""
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", 0.1 * np.sin(np.arange(8000)), 8000)
+    utterances = [Utterance(n, n, "one two", str(tmp_path / f"{n}.wav")) for n in ("a", "b")]
+    write_data_dir(tmp_path / "train", utterances)
+    return tmp_path / "train"
+
+
+def do(message: str) -> subprocess.CompletedProcess:
+    """Run the command that a message names, up to the end of its line."""
+    command = re.search(r"python local/validate_data_dir\.py [^\n;]*", message)[0]
+    command = command.split(" writes it")[0].replace("python", sys.executable, 1)
+    return subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_broken_line_is_shown_and_mended(data):
+    with (data / "utt2spk").open("a") as file:
+        file.write("c\n")
+    with pytest.raises(UserError) as error:
+        read_data_dir(data)
+    message = str(error.value).replace("[--fix]", "")
+    done = do(message)
+    assert done.returncode == 1 and "utt2spk:3" in done.stderr
+    assert do(str(error.value).replace("[--fix]", "--fix")).returncode == 0
+    assert [u.id for u in read_data_dir(data)] == ["a", "b"]
+
+
+def test_an_utterance_that_not_all_files_have_is_left_out(data):
+    with (data / "text").open("a") as file:
+        file.write("c three\n")
+    with pytest.raises(UserError, match="'c' is in only one of text and utt2spk") as error:
+        read_data_dir(data)
+    assert do(str(error.value)).returncode == 0
+    assert [u.id for u in read_data_dir(data)] == ["a", "b"]
+
+
+def test_shell_commands_run_where_they_are_allowed(data):
+    scp = (data / "wav.scp").read_text().replace("a /", "a cat /").replace("a.wav", "a.wav |")
+    (data / "wav.scp").write_text(scp)
+    with pytest.raises(UserError, match="allow such commands to run with --allow-pipes"):
+        to_manifests(data)
+    recordings, _ = to_manifests(data, allow_pipes=True)
+    assert recordings["a"].num_samples == 8000
+
+
+def test_a_recording_without_audio_is_left_out(data):
+    (data.parent / "b.wav").write_bytes(b"")
+    with pytest.raises(UserError, match="mend it, or leave it out") as error:
+        to_manifests(data)
+    assert do(str(error.value)).returncode == 0
+    assert [s.id for s in to_manifests(data)[1]] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "bpe"])
+@pytest.mark.parametrize("word", ["<unk>", "#0", "<s>", "a▁b", "x▅"])
+def test_words_that_no_token_can_have_are_written_otherwise(data, kind, word):
+    (data / "text").write_text(f"a one {word}\nb two\n")
+    options = TokenOptions(kind, vocab_size=20)
+
+    def lang():
+        texts = [utterance.text for utterance in read_data_dir(data)]
+        return make_lang(data.parent / options.lang, texts, options)
+
+    with pytest.raises(UserError, match=re.escape(word)) as error:
+        lang()
+    done = do(str(error.value))
+    assert done.returncode == 0, done.stderr
+    said = lang().tokens
+    assert len(said) == len(set(said)) and said.count("<unk>") == 1
+
+
+def test_audio_that_is_gone_while_training_is_found_by_the_validation(data):
+    options = FeatureOptions(8000, 20, "lhotse", on_the_fly=True)
+    cuts = make_cuts(*to_manifests(data), options)
+    (data.parent / "b.wav").unlink()
+    with pytest.raises(UserError, match="'b': its audio cannot be read") as error:
+        load_batch(cuts, options)
+    done = do(str(error.value).replace("DATA_DIR", str(data)))
+    assert done.returncode == 1 and "b.wav: no such file" in done.stderr
+
+
+def test_audio_that_changed_after_stage_1_is_looked_at_again(tmp_path):
+    tones = Tones(tmp_path)
+    tones.write("train", "dev")
+    assert tones.run("--stop-stage", "1").returncode == 0
+    shutil.copy(tmp_path / "audio/dev-bb.wav", tmp_path / "kept.wav")
+    (tmp_path / "audio/dev-bb.wav").write_bytes(b"RIFF")
+    done = tones.run("--stage", "2", "--stop-stage", "2")
+    assert done.returncode == 1
+    said, advice = done.stderr.splitlines()[-2:]
+    assert "'dev-bb': its audio cannot be read as it could in stage 1" in said
+    options = re.search(r"run\.sh with (.*)$", advice)[1].split()
+    done = tones.run(*options)
+    assert done.returncode == 1 and "dev-bb.wav: not readable as audio" in done.stderr
+    shutil.copy(tmp_path / "kept.wav", tmp_path / "audio/dev-bb.wav")
+    assert tones.run("--stop-stage", "2").returncode == 0
