@@ -6,9 +6,24 @@
 #                      environment of your own, say with torch 2.x) is entered as it is.
 #   PYTHON=FILE        make the environment with this CPython 3.11
 
+# An environment that Plateau made has all that is needed, and PYTHONPATH is the checkout alone. In one
+# of your own, what you have in PYTHONPATH comes after the checkout.
+if [ -z "${BASH_VERSION:-}${ZSH_VERSION:-}" ]; then
+  echo "path.sh: this shell is neither bash nor zsh; start one of them first: bash" >&2
+  return 1
+fi
+
 _plateau_enter() {
-  local root=$1 venv=${PLATEAU_VENV:-$1/.venv} mark
+  local root=$1 venv=${PLATEAU_VENV:-$1/.venv} mark rest
   case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
+  case "$root$venv" in
+    *:* | *"
+"*)
+      echo "path.sh: PATH and PYTHONPATH cannot hold a path with a colon or a line break; rename" >&2
+      echo "the folder, or choose another place for the environment (PLATEAU_VENV): $root, $venv" >&2
+      return 1
+      ;;
+  esac
   mark=$venv/.plateau
   if [ -e "$mark" ] || [ ! -x "$venv/bin/python" ]; then
     # The mark of a finished environment: its place and the requirements it was made from.
@@ -33,10 +48,13 @@ _plateau_enter() {
   unset PYTHONHOME
   export VIRTUAL_ENV=$venv
   case $PATH in "$venv/bin":*) ;; *) export PATH="$venv/bin:$PATH" ;; esac
-  case ${PYTHONPATH:-} in
-    "$root" | "$root":*) ;;
-    *) export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" ;;
-  esac
+  rest=${PYTHONPATH:-}
+  case $rest in "$root") rest= ;; "$root":*) rest=${rest#"$root":} ;; esac
+  if [ -n "$rest" ] && [ -e "$mark" ]; then
+    echo "path.sh: PYTHONPATH is not needed here, and packages there could be others: dropped $rest" >&2
+    rest=
+  fi
+  export PYTHONPATH="$root${rest:+:$rest}"
 }
 
 _plateau_enter "$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]:-$0}")" && pwd)"

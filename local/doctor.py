@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +29,7 @@ IMPORTS = "torch k2 lhotse kaldifeat numpy scipy sentencepiece kaldialign soundf
 
 # What can be said without importing anything.
 LOOK = """
-import json, pathlib, platform, re, sys, sysconfig
+import json, os, pathlib, platform, re, site, sys, sysconfig
 from importlib import metadata, util
 
 def built_for(package, name):
@@ -38,10 +40,29 @@ def built_for(package, name):
     found = re.search(name + r' = "(.*)"', file.read_text()) if file.exists() else None
     return found[1] if found else ""
 
+def outside(packages):
+    # Those of them that are not the environment's, nor its Python's.
+    ours = [pathlib.Path(p).resolve() for p in (sys.prefix, sys.base_prefix)]
+    others = [pathlib.Path(p).resolve() for p in PYTHONPATH]
+    found = {}
+    for package in packages:
+        spec = util.find_spec(package.replace("-", "_"))
+        if spec and spec.origin:
+            folders = pathlib.Path(spec.origin).resolve().parents
+            if any(p in folders for p in others) or not any(p in folders for p in ours):
+                found[package] = spec.origin
+    return found
+
+PYTHONPATH = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+              if p and os.path.realpath(p) != os.getcwd()]
 spec = util.find_spec("k2")
 libraries = pathlib.Path(spec.origin).parent.parent.glob("_k2.*.so") if spec and spec.origin else []
 print(json.dumps({
+    "executable": sys.executable,
     "python": platform.python_version(),
+    "outside": outside(sys.argv[1:]),
+    "pythonpath": [os.path.realpath(p) for p in PYTHONPATH],
+    "user_site": os.path.realpath(site.getusersitepackages()),
     "implementation": sys.implementation.name,
     # The first on the path is the one that is imported.
     "installed": {re.sub("[-_.]+", "-", d.metadata["Name"]).lower(): d.version
@@ -85,18 +106,34 @@ def why_failed(process: subprocess.Popen) -> str:
     return (lines or ["no message"])[-1] if process.returncode else ""
 
 
+def libraries(environment: Mapping[str, str]) -> dict[str, str]:
+    """By variable, a library of torch's or k2's that the linker would take before others."""
+    ours = re.compile(r"lib(torch|c10|k2)\w*\.so")
+    preloaded = re.split(r"[\s:]+", environment.get("LD_PRELOAD", ""))
+    found = {"LD_PRELOAD": [file for file in preloaded if ours.match(Path(file).name)]}
+    folders = filter(None, environment.get("LD_LIBRARY_PATH", "").split(":"))
+    found["LD_LIBRARY_PATH"] = [
+        str(file)
+        for folder in folders
+        for file in sorted(Path(folder).glob("lib*.so*"))
+        if ours.match(file.name)
+    ]
+    return {variable: files[0] for variable, files in found.items() if files}
+
+
 def collect(python: str) -> Facts:
     """Look at the machine and at the environment of the interpreter ``python``."""
     compiler = start(os.environ.get("CXX", "c++").split()[0], "--version")
     smi = start("nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader")
-    look = json.loads(output(start(python, "-c", LOOK)) or "{}")
+    look = json.loads(output(start(python, "-c", LOOK, *IMPORTS.split())) or "{}")
+    settings = start(python, "-m", "pip", "config", "list")
     installed = look.get("installed", {})
     # Side by side: importing torch takes seconds.
     torch = start(python, "-c", TORCH) if "torch" in installed else None
     imports = {
         package: start(python, "-c", f"import {package.replace('-', '_')}")
         for package in IMPORTS.split()
-        if package in installed
+        if package in installed or package in look.get("outside", {})
     }
     errors = {package: why_failed(process) for package, process in imports.items() if process}
     locked = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -113,6 +150,10 @@ def collect(python: str) -> Facts:
             tuple(line.split(", ")[:2]) for line in output(smi).splitlines() if ", " in line
         ),
         compiler=(output(compiler).splitlines() or [""])[0],
+        pip_elsewhere="".join(
+            re.findall(r"^(\S+\.(?:target|prefix|root|user))=", output(settings), re.MULTILINE)[:1]
+        ),
+        libraries=libraries(os.environ),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         disk_free_gb=shutil.disk_usage(ROOT).free / 1e9,
         **look,

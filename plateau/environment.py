@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
 
 SET_UP = ". ./path.sh"
-BUILD_KALDIFEAT = "python utils/build_kaldifeat.py"
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Facts:
 
     machine: str = "Linux x86_64"  # uname -sm
     glibc: str = ""
+    executable: str = ""  # the environment's Python
     python: str = ""  # version of the environment's Python, "3.11.7"; "": no environment
     implementation: str = "cpython"
     # name → version, as the packages' metadata tell
@@ -27,6 +29,13 @@ class Facts:
     required: dict[str, str] = field(default_factory=dict)
     # name → last line of what the failed import said
     import_errors: dict[str, str] = field(default_factory=dict)
+    # name → file of what is imported and lies neither in the environment nor in its Python
+    outside: dict[str, str] = field(default_factory=dict)
+    pythonpath: tuple[str, ...] = ()  # folders of PYTHONPATH, without the repository
+    user_site: str = ""  # where pip install --user puts packages
+    pip_elsewhere: str = ""  # a setting of pip's that sends packages elsewhere, "global.target"
+    # LD_PRELOAD or LD_LIBRARY_PATH → the file of torch's or k2's that it puts before others
+    libraries: dict[str, str] = field(default_factory=dict)
     k2_python: str = ""  # the Python that k2's library is for, as in its file name: "311"
     k2_torch: str = ""  # the torch that k2 was built for
     kaldifeat_torch: str = ""  # the torch that kaldifeat was built for
@@ -58,8 +67,39 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
-def _reinstall(package: str) -> str:
-    return f"pip install --force-reinstall --no-deps -r <(grep '^{package}==' requirements.txt)"
+def _python(facts: Facts) -> str:
+    return quote(facts.executable) if facts.executable else "python"
+
+
+def _pip(facts: Facts, *arguments: str) -> str:
+    return " ".join((_python(facts), "-m pip", *arguments))
+
+
+def _older_pip(facts: Facts) -> str:
+    """A command to go before others, if k2's wheels are refused."""
+    refused = numbers(facts.installed.get("pip", "")) >= (26, 3)
+    return _pip(facts, "install 'pip<26.3' && ") if refused else ""
+
+
+def _build_kaldifeat(facts: Facts) -> str:
+    return f"{_python(facts)} utils/build_kaldifeat.py"
+
+
+def _from_pythonpath(facts: Facts, package: str) -> bool:
+    path = Path(facts.outside[package])
+    return any(Path(folder) in path.parents for folder in facts.pythonpath)
+
+
+def _reinstall(facts: Facts, package: str) -> str:
+    """The command that puts the locked package where it is imported from."""
+    if package in facts.outside:  # what is in the environment does not matter then
+        if _from_pythonpath(facts, package):
+            return f"unset PYTHONPATH; {SET_UP}"
+        if facts.user_site and Path(facts.user_site) in Path(facts.outside[package]).parents:
+            return "export PYTHONNOUSERSITE=1"
+    older = _older_pip(facts) if package == "k2" else ""
+    line = f"grep '^{package}==' requirements.txt"  # with its hash, which tells k2's wheels apart
+    return f"{older}{line} | {_pip(facts, 'install --force-reinstall --no-deps -r /dev/stdin')}"
 
 
 def _torch2(facts: Facts) -> bool:
@@ -88,7 +128,9 @@ def check_python(facts: Facts) -> Finding | None:
     if _torch2(facts) and numbers(facts.python) >= (3, 11):
         return None
     what = f"{facts.implementation} {facts.python}"
-    return Finding(what, "the locked packages are for CPython 3.11", f"PYTHON=python3.11; {SET_UP}")
+    return Finding(
+        what, "the locked packages are for CPython 3.11", f"unset PLATEAU_VENV; {SET_UP}"
+    )
 
 
 def check_missing(facts: Facts) -> Finding | None:
@@ -101,7 +143,8 @@ def check_missing(facts: Facts) -> Finding | None:
     if not facts.python or not missing:
         return None
     what = "missing: " + ", ".join(missing[:6]) + (" …" if len(missing) > 6 else "")
-    return Finding(what, "requirements.txt asks for it", "pip install -r requirements.txt")
+    mend = _older_pip(facts) + _pip(facts, "install -r requirements.txt")
+    return Finding(what, "requirements.txt asks for it", mend)
 
 
 def check_pip(facts: Facts) -> Finding | None:
@@ -110,7 +153,8 @@ def check_pip(facts: Facts) -> Finding | None:
     if "k2" in facts.installed or numbers(pip) < (26, 3) or _torch2(facts):
         return None
     why = "from 26.3 on it says of k2's wheels that there is no matching distribution"
-    return Finding(f"pip {pip}", why, "pip install 'pip<26.3'; pip install -r requirements.txt")
+    mend = _older_pip(facts) + _pip(facts, "install -r requirements.txt")
+    return Finding(f"pip {pip}", why, mend)
 
 
 def check_k2_wheel(facts: Facts) -> Finding | None:
@@ -120,7 +164,7 @@ def check_k2_wheel(facts: Facts) -> Finding | None:
         return None
     version = f"{facts.k2_python[0]}.{facts.k2_python[1:]}"
     why = f"this is Python {facts.python}; its wheels look alike to pip, only the hash tells"
-    return Finding(f"k2 is the wheel for Python {version}", why, _reinstall("k2"))
+    return Finding(f"k2 is the wheel for Python {version}", why, _reinstall(facts, "k2"))
 
 
 def check_k2_torch(facts: Facts) -> Finding | None:
@@ -130,7 +174,7 @@ def check_k2_torch(facts: Facts) -> Finding | None:
         return None
     what = f"k2 was built for torch {facts.k2_torch}"
     if facts.required.get("torch") == ".".join(map(str, numbers(facts.k2_torch))):
-        return Finding(what, f"torch here is {torch}", _reinstall("torch"))
+        return Finding(what, f"torch here is {torch}", _reinstall(facts, "torch"))
     mend = f"install the k2 for torch {torch} from the k2 project's own index of wheels"
     return Finding(what, f"torch here is {torch}", mend)
 
@@ -159,7 +203,7 @@ def check_numpy(facts: Facts) -> Finding | None:
     if not torch or numbers(torch) >= (2, 3) or numbers(numpy) < (2,):
         return None
     why = f"torch {torch} was compiled against numpy 1 and fails with 2"
-    return Finding(f"numpy {numpy}", why, _reinstall("numpy"))
+    return Finding(f"numpy {numpy}", why, _reinstall(facts, "numpy"))
 
 
 def check_lhotse(facts: Facts) -> Finding | None:
@@ -168,7 +212,7 @@ def check_lhotse(facts: Facts) -> Finding | None:
     if "torch" not in facts.installed or _torch2(facts) or numbers(lhotse) < (1, 32):
         return None
     why = f"its samplers fail with torch {facts.installed['torch']}"
-    return Finding(f"lhotse {lhotse}", why, _reinstall("lhotse"))
+    return Finding(f"lhotse {lhotse}", why, _reinstall(facts, "lhotse"))
 
 
 def check_torchaudio(facts: Facts) -> Finding | None:
@@ -179,7 +223,7 @@ def check_torchaudio(facts: Facts) -> Finding | None:
         return None
     what = f"torchaudio {facts.installed['torchaudio']}"
     why = f"it is not the one for torch {facts.installed['torch']}, and not needed"
-    return Finding(what, why, "pip uninstall torchaudio")
+    return Finding(what, why, _pip(facts, "uninstall -y torchaudio"))
 
 
 def check_kaldifeat(facts: Facts) -> Finding | None:
@@ -190,17 +234,20 @@ def check_kaldifeat(facts: Facts) -> Finding | None:
     built_for = facts.kaldifeat_torch
     if built_for and numbers(built_for) != numbers(torch):
         what = f"kaldifeat was built for torch {built_for}"
-        return Finding(what, f"torch here is {torch}", BUILD_KALDIFEAT)
+        return Finding(what, f"torch here is {torch}", _build_kaldifeat(facts))
     if "kaldifeat" in facts.installed:
         return None
     why = "features are computed by Lhotse's own Kaldi-compatible fbank, on the CPU"
     if not facts.compiler:
-        mend = f"install a C++ compiler (on Debian: apt-get install g++); {BUILD_KALDIFEAT}"
+        mend = f"install a C++ compiler (on Debian: apt-get install g++); {_build_kaldifeat(facts)}"
     elif not facts.python_headers:
         package = f"python{'.'.join(facts.python.split('.')[:2])}-dev"
-        mend = f"install Python's headers (on Debian: apt-get install {package}); {BUILD_KALDIFEAT}"
+        mend = (
+            f"install Python's headers (on Debian: apt-get install {package}); "
+            f"{_build_kaldifeat(facts)}"
+        )
     else:
-        mend = BUILD_KALDIFEAT
+        mend = _build_kaldifeat(facts)
     return Finding("no kaldifeat", why, mend, broken=False)
 
 
@@ -248,7 +295,44 @@ def check_disk(facts: Facts) -> Finding | None:
         return None
     what = f"{facts.disk_free_gb:.1f} GB free on the disk"
     why = f"{need:.0f} GB are wanted"
-    return Finding(what, why, "make room, or put the environment elsewhere: PLATEAU_VENV=DIR")
+    return Finding(
+        what, why, "make room, or put the environment elsewhere: export PLATEAU_VENV=DIR"
+    )
+
+
+def check_outside(facts: Facts) -> Finding | None:
+    """Packages that are found before those of the environment."""
+    name = next(iter(sorted(facts.outside, key=lambda name: name not in facts.import_errors)), "")
+    if not name or not (_from_pythonpath(facts, name) or name in facts.import_errors):
+        return None
+    others = sorted(set(facts.outside) - {name})
+    what = f"{name} comes from {facts.outside[name]}" + (
+        f" ({', '.join(others)} too)" * bool(others)
+    )
+    why = "it is not the environment's"
+    if name in facts.import_errors:
+        why += f", and its import fails: {facts.import_errors[name]}"
+    return Finding(what, why, _reinstall(facts, name), broken=name in facts.import_errors)
+
+
+def check_pip_settings(facts: Facts) -> Finding | None:
+    """Settings of pip's by which packages do not get into the environment."""
+    if not facts.pip_elsewhere:
+        return None
+    section, _, name = facts.pip_elsewhere.rpartition(".")
+    what = f"pip's setting {name}"
+    why = "it sends packages elsewhere than into the environment"
+    if section == ":env:":
+        return Finding(what, why, f"unset PIP_{name.upper().replace('-', '_')}")
+    return Finding(what, why, _pip(facts, f"config unset {facts.pip_elsewhere}"))
+
+
+def check_libraries(facts: Facts) -> Finding | None:
+    """Libraries that the dynamic linker takes in place of the environment's."""
+    for variable, file in facts.libraries.items():
+        why = f"{variable} puts it before the environment's"
+        return Finding(file, why, f"unset {variable}", broken=bool(facts.import_errors))
+    return None
 
 
 CHECKS = (
@@ -266,6 +350,9 @@ CHECKS = (
     check_kaldifeat,
     check_gpu,
     check_disk,
+    check_outside,
+    check_pip_settings,
+    check_libraries,
 )
 
 
@@ -275,7 +362,7 @@ def check_imports(facts: Facts, explained: list[Finding]) -> list[Finding]:
     findings = []
     for name, error in facts.import_errors.items():
         if name in facts.installed and name not in told and "torch" not in told:
-            mend = BUILD_KALDIFEAT if name == "kaldifeat" else _reinstall(name)
+            mend = _build_kaldifeat(facts) if name == "kaldifeat" else _reinstall(facts, name)
             findings.append(Finding(f"import of {name} fails", error, mend))
     return findings
 

@@ -1,6 +1,13 @@
 """Checks of `plateau.environment`: given facts, the right finding and the command that mends it."""
 
 import dataclasses
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -53,7 +60,7 @@ CASES = {
         "k2_wheel",
         True,
         "wheel for Python 3.8",
-        "--force-reinstall --no-deps -r <(grep '^k2==' requirements.txt)",
+        "grep '^k2==' requirements.txt | python -m pip install --force-reinstall --no-deps -r",
     ),
     "torch was upgraded under k2": (
         but(
@@ -80,7 +87,7 @@ CASES = {
         "torchaudio",
         True,
         "not the one for torch 1.13.1",
-        "pip uninstall torchaudio",
+        "pip uninstall -y torchaudio",
     ),
     "package missing": (having(lhotse=None), "missing", True, "lhotse", "requirements.txt"),
     "pip that refuses k2": (
@@ -90,8 +97,8 @@ CASES = {
         "pip 26.3",
         "pip install 'pip<26.3'",
     ),
-    "Python 3.12": (but(python="3.12.1", k2_python="312"), "python", True, "3.12.1", "PYTHON="),
-    "PyPy": (but(implementation="pypy"), "python", True, "pypy 3.11.7", "PYTHON="),
+    "Python 3.12": (but(python="3.12.1", k2_python="312"), "python", True, "3.12.1", ". ./path.sh"),
+    "PyPy": (but(implementation="pypy"), "python", True, "pypy 3.11.7", ". ./path.sh"),
     "no environment": (Facts(), "python", True, "no environment", ". ./path.sh"),
     "a Mac": (but(machine="Darwin arm64"), "machine", True, "Darwin arm64", "PLATEAU_VENV"),
     "an old system": (but(glibc="2.17"), "machine", True, "glibc 2.17", "container"),
@@ -164,7 +171,7 @@ def test_one_thing_wrong_is_one_line(case):
 
 def test_failed_import_that_nothing_explains_is_told():
     (finding,) = examine(but(import_errors={"k2": "SIGSEGV"}))
-    assert str(finding).startswith("WRONG  import of k2 fails: SIGSEGV -> pip install")
+    assert str(finding).startswith("WRONG  import of k2 fails: SIGSEGV -> grep '^k2=='")
 
 
 def test_torch_2_without_k2_is_only_noted():
@@ -185,3 +192,74 @@ def test_torch_2_without_k2_is_only_noted():
 def test_numbers_compare_as_versions():
     assert numbers("1.13.1+cu117") == numbers("1.13.1") < numbers("1.31")
     assert numbers("") == ()
+
+
+def wheel(folder: Path, name: str, version: str) -> str:
+    """A wheel of an empty package; its hash."""
+    info = f"{name}-{version}.dist-info"
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def commands(facts: Facts) -> str:
+    (finding,) = examine(dataclasses.replace(facts, executable=sys.executable))
+    return finding.mend
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize(
+    ("case", "installs"),
+    [
+        ("k2's wheel of another Python", {"k2"}),
+        ("torch was upgraded under k2", {"torch"}),
+        ("numpy 2", {"numpy"}),
+        ("lhotse for torch 2", {"lhotse"}),
+        ("package missing", {"torch", "k2", "lhotse", "numpy"}),
+        ("pip that refuses k2", {"pip", "torch", "k2", "lhotse", "numpy"}),
+    ],
+)
+def test_commands_of_pip_can_be_run_as_they_are(tmp_path, shell, case, installs):
+    """By the pip that is here, which says what it would do; wheels are made up."""
+    lines = []
+    (tmp_path / "wheels").mkdir()
+    wheel(tmp_path / "wheels", "pip", "26.2.1")
+    for name, version in HEALTHY.required.items():
+        sha = wheel(tmp_path / "wheels", name, f"{version}")
+        lines.append(f"{name}=={version} --hash=sha256:{sha}\n")
+    (tmp_path / "requirements.txt").write_text("".join(lines))
+    variables = {
+        **os.environ,
+        "PIP_DRY_RUN": "1",
+        "PIP_IGNORE_INSTALLED": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(tmp_path / "wheels"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    run = [shell, "-c", commands(CASES[case][0])]
+    done = subprocess.run(run, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    would = " ".join(re.findall("Would install (.*)", done.stdout)).split()
+    assert {package.rsplit("-", 1)[0] for package in would} == installs
+    # Hashes count.
+    (tmp_path / "requirements.txt").write_text("".join(lines).replace("sha256:", "sha256:0")[:-1])
+    assert "k2" not in installs or subprocess.run(run, cwd=tmp_path, env=variables).returncode
+
+
+def test_a_package_from_elsewhere_is_not_installed_again():
+    facts = but(
+        import_errors={"k2": "no module"},
+        outside={"k2": "/foreign/k2/__init__.py"},
+        pythonpath=("/foreign",),
+        k2_torch="1.12.0",
+    )
+    findings = examine(facts)
+    assert {finding.mend for finding in findings if finding.broken} == {
+        "unset PYTHONPATH; . ./path.sh",
+    } | {f.mend for f in findings if "own index" in f.mend}
+    assert not any("force-reinstall" in finding.mend for finding in findings)

@@ -101,6 +101,18 @@ case $state in
   *) make_venv ;;
 esac
 
+# Settings of pip's that send packages elsewhere. Variables count for us only as far as they do not;
+# settings in files are the user's, so they are named.
+unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN PIP_NO_DEPS
+if ! command -v uv >/dev/null; then
+  elsewhere=$("$venv/bin/python" -m pip config list | grep -E '\.(target|prefix|root|user)=' || true)
+  if [ -n "$elsewhere" ]; then
+    say "pip's settings send packages elsewhere: $elsewhere"
+    say "take that away: $venv/bin/python -m pip config unset ${elsewhere%%=*}"
+    exit 1
+  fi
+fi
+
 say "installing packages: a minute or two, and on first use on this machine 2 GB to download"
 if command -v uv >/dev/null; then
   install=(uv pip install --python "$venv/bin/python")

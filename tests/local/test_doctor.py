@@ -1,6 +1,8 @@
 """The doctor as a program: bad packages do not hurt it, a bare old Python is enough for it."""
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,16 +19,18 @@ class cuda:
 """
 
 
-def doctor(python: str) -> subprocess.CompletedProcess:
+def doctor(python: str, **environment: str) -> subprocess.CompletedProcess:
     # -S: the doctor itself has nothing but the standard library.
     command = [sys.executable, "-S", str(ROOT / "local/doctor.py"), python]
-    return subprocess.run(command, capture_output=True, text=True)
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=variables)
 
 
 @pytest.fixture
 def environment(tmp_path):
     """An interpreter that sees only made-up packages; returns it and a function that adds one."""
-    site = tmp_path / "site"
+    root = tmp_path / "env"
+    site = root / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
     def add(name: str, version: str, code: str) -> None:
         (site / f"{name}-{version}.dist-info").mkdir(parents=True)
@@ -35,9 +39,12 @@ def environment(tmp_path):
         (site / name).mkdir()
         (site / name / "__init__.py").write_text(code)
 
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} -S "$@"\n')
-    python.chmod(0o755)
+    site.mkdir(parents=True)
+    base = Path(sys.base_prefix, "bin").resolve()
+    (root / "pyvenv.cfg").write_text(f"home = {base}\n")
+    python = root / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(base / site.parent.name)
     return str(python), add, site
 
 
@@ -63,6 +70,71 @@ def test_what_k2_was_built_for_is_found_without_importing_it(environment):
     output = doctor(python).stdout
     assert "1.23.4, for torch 1.12.1+cu113 and Python 38" in output
     assert "k2 is the wheel for Python 3.8" in output
+
+
+def healthy(add) -> None:
+    for name in ("torch", "k2", "lhotse"):
+        add(name, "1", TORCH if name == "torch" else "")
+
+
+def test_another_k2_on_pythonpath_is_named_and_the_command_helps(environment, tmp_path):
+    python, add, _ = environment
+    healthy(add)
+    (tmp_path / "foreign" / "k2").mkdir(parents=True)
+    (tmp_path / "foreign/k2/__init__.py").write_text("raise ImportError('no k2 for this torch')\n")
+    there = {"PYTHONPATH": f"{ROOT}:{tmp_path}/foreign"}
+    output = doctor(python, **there).stdout
+    (line,) = [line for line in output.splitlines() if "k2 comes from" in line]
+    assert line.startswith(f"WRONG  k2 comes from {tmp_path}/foreign/k2/__init__.py")
+    assert "ImportError: no k2 for this torch" in line
+    # ". ./path.sh" then has an environment to enter; here there is none.
+    mend = line.split(" -> ")[1]
+    assert mend == "unset PYTHONPATH; . ./path.sh"
+    script = f"{mend.split(';')[0]}; {python} -c 'import k2'"
+    variables = {**os.environ, **there}
+    assert subprocess.run(["sh", "-c", script], env=variables).returncode == 0
+    assert "k2 comes from" not in doctor(python).stdout
+
+
+def test_packages_of_the_user_that_are_taken_are_named_and_the_command_helps(environment, tmp_path):
+    python, add, _ = environment
+    healthy(add)
+    (tmp_path / "env/pyvenv.cfg").open("a").write("include-system-site-packages = true\n")
+    site = tmp_path / f"home/.local/lib/{(tmp_path / 'env/lib').iterdir().__next__().name}"
+    (site / "site-packages/soundfile").mkdir(parents=True)
+    (site / "site-packages/soundfile/__init__.py").write_text("raise OSError('no libsndfile')\n")
+    home = {"HOME": str(tmp_path / "home")}
+    output = doctor(python, **home).stdout
+    (line,) = [line for line in output.splitlines() if "soundfile comes from" in line]
+    assert line.endswith(" -> export PYTHONNOUSERSITE=1")
+    assert "soundfile comes from" not in doctor(python, **home, PYTHONNOUSERSITE="1").stdout
+
+
+def test_settings_of_pip_are_named_and_the_command_helps(tmp_path):
+    """By the pip that is here, with a configuration of its own."""
+    variables = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "HOME": str(tmp_path)}
+    (tmp_path / "pip.conf").write_text("[global]\ntarget = /elsewhere\n")
+    output = doctor(sys.executable, HOME=str(tmp_path), PIP_TARGET="/elsewhere").stdout
+    assert "pip's setting target: it sends packages elsewhere" in output
+    assert " -> unset PIP_TARGET\n" in output
+    (tmp_path / ".config/pip").mkdir(parents=True)
+    (tmp_path / "pip.conf").rename(tmp_path / ".config/pip/pip.conf")
+    variables = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config")}
+    (mend,) = re.findall(
+        r"pip's setting target.* -> (.*)", doctor(sys.executable, **variables).stdout
+    )
+    subprocess.run(mend, shell=True, check=True, env={**os.environ, **variables})
+    assert "pip's setting" not in doctor(sys.executable, **variables).stdout
+
+
+@pytest.mark.parametrize("variable", ["LD_PRELOAD", "LD_LIBRARY_PATH"])
+def test_another_libtorch_is_named(environment, tmp_path, variable):
+    python, add, _ = environment
+    healthy(add)
+    (tmp_path / "libtorch_cpu.so").touch()
+    value = str(tmp_path / "libtorch_cpu.so" if variable == "LD_PRELOAD" else tmp_path)
+    line = f"note   {tmp_path}/libtorch_cpu.so: {variable} puts it before the environment's"
+    assert f"{line} -> unset {variable}\n" in doctor(python, **{variable: value}).stdout
 
 
 def test_no_environment_yet():
