@@ -30,6 +30,9 @@ case $script in
     done >"$exp_dir/config.yaml"
     echo lang_bpe
     ;;
+  local/sets.py)
+    cat sets 2>/dev/null || printf 'dev\ndev test\n'
+    ;;
   egs/*/prepare.py)
     for set in train dev test; do
       mkdir -p "$2/$set"
@@ -37,15 +40,19 @@ case $script in
       echo "audio of $set" >"$2/$set/wav.scp"
     done
     ;;
-  local/make_manifests.py) mkdir -p "$2/manifests"; touch "$2/manifests/recordings" ;;
-  local/compute_fbank.py) mkdir -p "$2/fbank"; touch "$2/fbank/features" "$2/manifests/cuts" ;;
-  local/make_tokens.py) mkdir -p "$2/lang_bpe" ;;
+  local/make_manifests.py) mkdir -p "$2/manifests"; touch "$2/manifests/toy_recordings_train" ;;
+  local/compute_fbank.py)
+    mkdir -p "$2/fbank"
+    touch "$2/fbank/features" "$2/manifests/toy_cuts_train"
+    sha256sum <"${AUDIO:-/dev/null}" >"$2/fbank/statistics.json"
+    ;;
+  local/make_tokens.py) mkdir -p "$2/lang_bpe"; touch "$2/lang_bpe/tokens.txt" ;;
   */train.py) mkdir -p "$2/tensorboard"; echo "$(wc -l <log)" >"$2/checkpoints/averaged.pt" ;;
   */decode.py)
     mkdir -p "$2/decode_dev_greedy"
     cp "$2/checkpoints/averaged.pt" "$2/decode_dev_greedy"
     ;;
-  */align.py) mkdir -p "$2/align_dev" ;;
+  */align.py) mkdir -p "$2/align_dev"; touch "$2/align_dev/words.ctm" ;;
   local/results.py) echo "the table"; touch "$2/results.json" ;;
   local/report.py) test -e "$2/results.json" && echo "the report" ;;
 esac
@@ -84,6 +91,8 @@ class Clone:
         assert done.returncode == 0, done.stderr
         calls = (self.root / "log").read_text().splitlines()
         names = [Path(call.split()[0]).stem for call in calls]
+        assert names.count("sets") == 1
+        names.remove("sets")
         assert (names[0], names[-2:]) == ("configure", ["results", "report"])
         return names[1:-2]
 
@@ -137,8 +146,70 @@ def test_deleted_outputs_are_made_again(clone, deleted, again):
     clone.did()
     shutil.rmtree(clone.root / deleted)
     assert clone.did() == again
-    assert (clone.root / "data/toy/manifests/cuts").exists()
+    assert (clone.root / "data/toy/manifests/toy_cuts_train").exists()
     assert clone.did() == []
+
+
+@pytest.mark.parametrize(
+    ("output", "stage", "again"),
+    [
+        ("data/toy/manifests/toy_recordings_train", 1, [*DATA, "compute_fbank"]),
+        ("data/toy/manifests/toy_cuts_train", 2, ["compute_fbank"]),
+        ("data/toy/fbank/features", 2, ["compute_fbank"]),
+        ("data/toy/lang_bpe/tokens.txt", 3, ["make_tokens"]),
+        ("exp/toy/conformer_ctc/x/checkpoints/averaged.pt", 5, ["train"]),
+        ("exp/toy/conformer_ctc/x/decode_dev_greedy/averaged.pt", 6, ["decode"]),
+    ],
+)
+def test_an_output_that_is_gone_is_said_and_made_again(clone, output, stage, again):
+    """Case 20: a feature archive is gone. The checkpoints stay, and training goes on with them."""
+    clone.did()
+    (clone.exp_dir / "checkpoints/last.pt").write_text("half way")
+    (clone.root / output).unlink()
+    done = clone.run("--exp", "x", "--stop-stage", str(stage))
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"stage {stage},")]
+    assert line.endswith(f": {output} is missing: done again")
+    assert (clone.root / output).exists()
+    (clone.root / output).unlink()
+    assert clone.did()[: len(again)] == again
+    assert (clone.exp_dir / "checkpoints/last.pt").exists()
+
+
+def test_audio_that_was_replaced_makes_features_and_models_stale(clone):
+    audio = clone.root / "an audio file.wav"
+    audio.write_bytes(b"one")
+    clone.run("--exp", "x", "--stop-stage", "0")
+    (clone.root / "data/toy/train/wav.scp").write_text(f"u {audio}\nv cat {audio} |\n")
+    clone.did(AUDIO=str(audio))
+    assert clone.did(AUDIO=str(audio)) == []
+    # Another time alone does not throw a model away.
+    os.utime(audio, (1, 1))
+    assert clone.did(AUDIO=str(audio)) == [*DATA, "compute_fbank", "make_tokens", "decode"]
+    assert not (clone.exp_dir / "before-1").exists()
+    audio.write_bytes(b"two")
+    assert clone.did(AUDIO=str(audio)) == ALL[1:]
+    assert (clone.exp_dir / "before-1/checkpoints/averaged.pt").exists()
+
+
+def test_other_test_sets_are_decoded_without_training_again(clone):
+    clone.did()
+    (clone.root / "sets").write_text("dev\ntest\n")
+    assert clone.did() == ["check", "decode"]
+    assert clone.did() == []
+    (clone.root / "sets").write_text("\ntest\n")
+    assert clone.did() == TRAIN
+
+
+def test_who_loads_batches_does_not_matter_to_the_model(clone):
+    clone.did()
+    config = clone.root / "bin/python"
+    config.write_text(
+        config.read_text().replace(
+            'echo "$section:"', 'echo "$section:"\n      echo "  num_workers: $RANDOM"'
+        )
+    )
+    clone.did()
+    assert "train" not in clone.did()
 
 
 def test_other_transcripts_are_trained_again(clone):
@@ -197,6 +268,7 @@ def test_checkpoints_of_other_options_are_not_gone_on_with(clone):
     [
         "local/configure.py",
         "egs/toy/prepare.py",
+        "local/sets.py",
         "local/validate_data_dir.py",
         "local/make_manifests.py",
         "local/compute_fbank.py",
@@ -214,7 +286,7 @@ def test_a_script_that_fails_ends_the_job_and_is_done_again(clone, script):
     assert done.stderr == f"{script}: broken\n"
     assert (clone.root / "log").read_text().splitlines()[-1].startswith(script)
     name = Path(script).stem
-    if name not in ("configure", "results", "report"):
+    if name not in ("configure", "sets", "results", "report"):
         start = ALL.index("validate_data_dir" if name == "make_manifests" else name)
         assert clone.did() == ALL[start:]
 
@@ -227,6 +299,7 @@ def test_stages_can_be_chosen(clone):
     calls = (clone.root / "log").read_text().splitlines()
     assert [Path(call.split()[0]).stem for call in calls] == [
         "configure",
+        "sets",
         "compute_fbank",
         "make_tokens",
     ]
@@ -287,5 +360,5 @@ def test_a_recipe_that_aligns_does_so_once(clone):
     (clone.root / "conformer_ctc" / "align.py").touch()
     assert clone.did() == ["align"]
     assert clone.did() == []
-    (clone.exp_dir / "align_dev").rmdir()
+    shutil.rmtree(clone.exp_dir / "align_dev")
     assert clone.did() == ["align"]

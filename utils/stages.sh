@@ -39,7 +39,7 @@ outputs_of() (
   shift
   IFS= # names may have spaces
   # shellcheck disable=SC2068 # patterns
-  find $@ -type f ! -name '.*' -printf '%s %p\n' 2>/dev/null | LC_ALL=C sort
+  { find $@ -type f ! -name '.*' -printf '%s %p\n' 2>/dev/null || true; } | LC_ALL=C sort
 )
 
 # difference MARK OUTPUT…: what is not as it was when the stage ended, in a line; nothing if all is.
@@ -97,10 +97,10 @@ ended() {
   local signal=$(($1 - 128)) memory number
   # Ctrl-C, a closed pipe and a polite kill are known to who sent them.
   case $signal in -* | 0 | 2 | 13 | 15) return ;; esac
-  memory=$(awk '/^Mem(Total|Available)/ { printf "%s %.1f GB, ", $1, $2 / 1e6 }' /proc/meminfo)
+  memory=$(awk '/^Mem(Total|Available)/ { printf "%s %.1f GB, ", substr($1, 4), $2 / 1e6 }' /proc/meminfo)
   number=$(($(killed_for_memory) - killed_before))
   echo "${0##*/}: $running: killed by signal $signal (SIG$(kill -l "$signal"))" >&2
-  echo "${memory}processes that the kernel killed for want of memory meanwhile: $number" >&2
+  echo "memory: ${memory}processes that the kernel killed for want of memory meanwhile: $number" >&2
 }
 
 # set_aside DIR NAME…: move what is there into the first free DIR/before-N.

@@ -1,6 +1,7 @@
 """utils/stages.sh by small scripts with stub commands."""
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -34,7 +35,7 @@ def bash(tmp_path):
 
 STAGE = """
 work() { echo "$@" >>log; mkdir -p out; echo done >out/result; }
-run_stage 2 "the work" out/.done "key" work a "b c"
+run_stage 2 "the work" out/.done "key" . -- work a "b c"
 """
 
 
@@ -71,6 +72,71 @@ def test_a_stage_is_done_again_with_force(bash, tmp_path):
     assert "done before" in bash(STAGE).stdout
 
 
+OUTPUTS = """
+work() {
+  echo "$@" >>log
+  mkdir -p "out [1]/a b" out/decode_x
+  echo one >"out [1]/a b/file"; echo two >"out [1]/other"; echo three >out/decode_x/hyp
+}
+run_stage 2 "the work" "out [1]/.done" "key" . ../out/'decode_*' -- work a
+"""
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("rm 'out [1]/a b/file'", "out [1]/a b/file is missing"),
+        ("echo o >'out [1]/other'", "out [1]/other has 2 bytes, not 4"),
+        (": >out/decode_x/hyp", "out/decode_x/hyp has 0 bytes, not 6"),
+        ("rm -r out", "out/decode_x/hyp is missing"),
+        ("rm -r out 'out [1]/a b'", "out [1]/a b/file is missing (and 1 others)"),
+    ],
+)
+def test_a_stage_is_done_again_when_an_output_is_gone_or_cut_short(bash, tmp_path, damage, said):
+    assert bash(OUTPUTS).stdout == "stage 2, the work\n"
+    assert bash(OUTPUTS).stdout == "stage 2, the work: done before\n"
+    bash(damage)
+    assert bash(OUTPUTS).stdout == f"stage 2, the work: {said}: done again\n"
+    assert bash(OUTPUTS).stdout == "stage 2, the work: done before\n"
+    assert len(log(tmp_path)) == 2
+
+
+def test_what_is_there_beside_the_outputs_does_not_matter(bash, tmp_path):
+    bash(OUTPUTS)
+    (tmp_path / "out [1]" / "mine").write_text("notes")
+    (tmp_path / "out/decode_y").mkdir()
+    (tmp_path / "out [1]/other").touch()  # another time
+    assert bash(OUTPUTS).stdout == "stage 2, the work: done before\n"
+
+
+def test_a_mark_without_outputs_has_nothing_to_compare(bash, tmp_path):
+    bash(OUTPUTS)
+    mark = tmp_path / "out [1]/.done"
+    mark.write_text(mark.read_text().splitlines()[0] + "\n")
+    (tmp_path / "out [1]/other").unlink()
+    assert bash(OUTPUTS).stdout == "stage 2, the work: done before\n"
+
+
+def test_a_process_that_is_killed_is_told(bash, tmp_path):
+    """It cannot say anything itself."""
+    killed = "work() { sh -c 'kill -9 $$'; }\nrun_stage 5 training out/.done key . -- work\n"
+    done = bash(killed, check=False)
+    first, second = done.stderr.splitlines()[-2:]
+    assert done.returncode == 137
+    assert first == "run.sh: stage 5, training: killed by signal 9 (SIGKILL)"
+    assert re.fullmatch(
+        r"memory: Total: [\d.]+ GB, Available: [\d.]+ GB, "
+        r"processes that the kernel killed for want of memory meanwhile: \d+",
+        second,
+    )
+
+
+def test_a_process_that_fails_has_said_why_itself(bash):
+    failing = "work() { echo reason >&2; return 3; }\nrun_stage 5 x out/.done key . -- work\n"
+    done = bash(failing, check=False)
+    assert (done.returncode, done.stderr) == (3, "reason\n")
+
+
 @pytest.mark.parametrize(
     ("asked", "count"),
     [("stage=3", 0), ("stage=2", 1), ("stop_stage=1", 0), ("stop_stage=2", 1), ("stage=1", 1)],
@@ -83,7 +149,7 @@ def test_stages_outside_of_those_asked_for_are_not_done(bash, tmp_path, asked, c
 
 def test_a_stage_that_fails_leaves_no_mark_and_stops_the_script(bash, tmp_path):
     failing = "work() { echo begun >>log; false; echo not reached >>log; }"
-    failing += '\nrun_stage 2 "the work" out/.done "key" work\necho after >>log\n'
+    failing += '\nrun_stage 2 "the work" out/.done "key" . -- work\necho after >>log\n'
     bash(STAGE)
     done = bash("force=true\n" + failing, check=False)
     assert done.returncode == 1
@@ -96,7 +162,7 @@ def test_a_stage_that_fails_leaves_no_mark_and_stops_the_script(bash, tmp_path):
 
 def test_a_killed_stage_leaves_no_mark(bash, tmp_path):
     bash(STAGE)
-    killed = 'work() { echo begun >>log; kill -9 $$; }\nrun_stage 2 "x" out/.done "new" work\n'
+    killed = 'work() { echo begun >>log; kill -9 $$; }\nrun_stage 2 "x" out/.done "new" . -- work\n'
     done = bash(killed, check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "out" / ".done").exists()
@@ -104,8 +170,11 @@ def test_a_killed_stage_leaves_no_mark(bash, tmp_path):
 
 
 def test_a_stage_knows_its_key(bash, tmp_path):
-    bash('work() { echo "$STAGE_KEY" >key; }\nrun_stage 2 "x" out/.done "depends" work')
+    bash('work() { echo "$STAGE_KEY" >key; }\nrun_stage 2 "x" out/.done "depends" -- work')
     assert (tmp_path / "key").read_text() == (tmp_path / "out" / ".done").read_text()
+    # Who depends on the stage does not see its outputs.
+    bash("echo 12 file >>out/.done")
+    assert bash("mark out/.done").stdout == (tmp_path / "key").read_text()
 
 
 def test_mark_of_what_is_not_there_is_none(bash):
