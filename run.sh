@@ -161,15 +161,20 @@ train() {
 }
 run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" averaged.pt -- train
 
+# Of the model itself: trained again on a GPU, or averaged over fewer epochs, it is another one.
+model=
+if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 6 ]; then
+  model=$(checksum_of "$exp_dir/checkpoints/averaged.pt")
+fi
 # shellcheck disable=SC2086
 run_stage 6 "decoding" "$exp_dir/.decoded" \
-  "$(options_of decoding) $(mark "$exp_dir/checkpoints/.done") $(mark "$data/fbank/.done") $tests" \
+  "$(options_of decoding) $model $(mark "$data/fbank/.done") $tests" \
   'decode_*' -- $decode_cmd python "$recipe/decode.py" "$exp_dir"
 
 if [ -f "$recipe/align.py" ]; then
   # shellcheck disable=SC2086
   run_stage 7 "alignment" "$exp_dir/.aligned" \
-    "$(mark "$exp_dir/checkpoints/.done") $(mark "$data/fbank/.done") $tests" \
+    "$model $(mark "$data/fbank/.done") $tests" \
     'align_*' -- $decode_cmd python "$recipe/align.py" "$exp_dir"
 elif [ "$stage" -eq 7 ]; then
   echo "stage 7, alignment: not there yet for $recipe"

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -90,11 +91,19 @@ def _flag(name: str) -> str:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn a `UserError` into its message on stderr and exit status 1, without a traceback."""
+    """Turn a `UserError` into its message on stderr and exit status 1, without a traceback.
+
+    A disk that is full, or a quota, can be met wherever something is written.
+    """
     try:
         yield
     except UserError as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        file = error.filename2 or error.filename or "a file that was written"
+        sys.exit(f"{Path(sys.argv[0]).name}: {file}: {error.strerror}")
 
 
 def resolve(cls: type[T], values: dict[str, Any], overrides: Sequence[str] = ()) -> T:

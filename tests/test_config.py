@@ -187,3 +187,12 @@ def test_user_errors_become_a_line_on_stderr_and_status_1(monkeypatch, capsys):
     assert exited.value.code == "tool.py: a: not there; make it"  # which Python prints, status 1
     with pytest.raises(KeyError), config.user_errors():
         raise KeyError("not the user's mistake")
+
+
+def test_a_full_disk_is_a_line(tmp_path):
+    """By the device that is always full."""
+    script = "from plateau.config import user_errors\nwith user_errors():\n"
+    script += "    open('/dev/full', 'wb', 0).write(b'x')\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.endswith("No space left on device\n")

@@ -1,4 +1,9 @@
 import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,10 +11,15 @@ import soundfile
 import torch
 from lhotse import CutSet
 
+from plateau.config import UserError
 from plateau.data.features import FeatureOptions, make_cuts
 from plateau.data.kaldi import Utterance, write_data_dir
-from plateau.data.loading import Batch, BatchLoader, LoadingOptions
+from plateau.data.loading import Batch, BatchLoader, LoadingOptions, enough_memory, load_batch
 from plateau.data.manifests import to_manifests
+from tests.training.toy import FEATURES as TONES
+from tests.training.toy import make_cut_set
+
+ROOT = Path(__file__).parents[2]
 
 FEATURES = FeatureOptions(8000, 20, "lhotse", on_the_fly=True)
 OPTIONS = LoadingOptions(max_duration=1.5, num_buckets=4, num_workers=0)
@@ -170,3 +180,100 @@ def test_more_processes_than_utterances(cuts):
         for rank in range(3)
     ]
     assert [len(part) for part in parts] == [1, 1, 1]
+
+
+@pytest.fixture
+def stored(tmp_path) -> CutSet:
+    """Utterances with stored features."""
+    return make_cut_set(tmp_path, count=6)
+
+
+ARCHIVE = {
+    "gone": lambda path: path.unlink(),
+    "cut short": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "empty": lambda path: os.truncate(path, 0),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "not allowed": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("damage", ARCHIVE)
+def test_features_that_cannot_be_read_are_named(stored, tmp_path, damage, num_workers):
+    ARCHIVE[damage](tmp_path / "fbank.lca")
+    options = LoadingOptions(max_duration=2.5, num_buckets=2, num_workers=num_workers)
+    loader = BatchLoader(stored, options, TONES)
+    with pytest.raises(UserError) as error:
+        list(loader.batches())
+    first, second = str(error.value).splitlines()
+    assert re.match(r"utterance 'spk-0\d': its features cannot be read: ", first)
+    assert f"{tmp_path}/fbank.lca (" in first
+    assert second.startswith(f"make them again: rm -r {tmp_path}; ")
+    with pytest.raises(UserError, match="its features cannot be read"):
+        load_batch(stored, TONES)
+
+
+def test_audio_that_cannot_be_read_is_named(cuts, tmp_path):
+    gone = CutSet.from_cuts(
+        cut.with_recording_path_prefix(str(tmp_path)) for cut in cuts.subset(first=2)
+    )
+    with pytest.raises(UserError, match=r"'u-00': its audio cannot be read: .*x\.wav: "):
+        load_batch(gone, FEATURES)
+
+
+@pytest.mark.parametrize("size", ["1m", "4k"])
+def test_a_small_shared_memory_is_said(tmp_path, size):
+    """By a file system of that size in place of /dev/shm, where that can be mounted."""
+    script = tmp_path / "load.py"
+    script.write_text(
+        "import torch\n"
+        "from pathlib import Path\n"
+        "from plateau.config import user_errors\n"
+        "from plateau.data.loading import *\n"
+        "from tests.training.toy import FEATURES, make_cut_set\n"
+        f"cuts = make_cut_set(Path({str(tmp_path)!r}) / 'x', count=200)\n"
+        "with user_errors():\n"
+        "    list(BatchLoader(cuts, LoadingOptions(10**6, 1, 1), FEATURES).batches())\n"
+    )
+    mount = f"mount -t tmpfs -o size={size} tmpfs /dev/shm"
+    unshare = ["unshare", "--mount", "sh", "-c"]
+    if subprocess.run([*unshare, mount], capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a file system here")
+    command = [*unshare, f"{mount} && exec {sys.executable} {script}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert done.returncode == 1
+    first, second = (
+        done.stderr.splitlines()[-2:] if size == "1m" else done.stderr.split("\n")[-3:-1]
+    )
+    assert "a process that loads batches ended: " in first
+    megabytes = {"1m": "1.05", "4k": "0.00"}[size]
+    assert f"/dev/shm, which has {megabytes} MB" in second and "loading.num_workers=0" in second
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(cuts):
+    batch = load_batch(cuts.subset(first=2), FEATURES)
+    for error in (RuntimeError("shapes differ"), ValueError("out of memory")):
+        with pytest.raises(type(error), match=str(error)), enough_memory(batch, "loading"):
+            raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("std::bad_alloc"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    ],
+)
+def test_too_little_memory_names_the_longest_utterance(cuts, error):
+    batch = load_batch(cuts.subset(first=5), FEATURES)
+    longest = max(cuts.subset(first=5), key=lambda cut: cut.duration)
+    with pytest.raises(UserError) as caught, enough_memory(batch, "decoding.batch_sizes", 2):
+        raise error
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("out of memory on a batch of 2 utterances, ")
+    assert f"the longest is {longest.id}, {longest.duration:.1f} s" in first
+    assert second.startswith("lower decoding.batch_sizes")
+    with pytest.raises(UserError, match="cut it with a file segments"):
+        with enough_memory(batch, "decoding.batch_sizes", 1):
+            raise error

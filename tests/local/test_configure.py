@@ -76,6 +76,15 @@ def test_all_options_are_stored_with_their_values(configure):
     assert options.features.perturb_speed == (0.9, 1.1)
 
 
+def test_sets_are_kept_until_others_are_named(configure):
+    stored = configure("--dev-set", "valid", "--test-sets", "a, b")
+    assert (stored["dev_set"], stored["test_sets"]) == ("valid", ["a", "b"])
+    stored = configure("--keep", "--test-sets", "c")
+    assert (stored["dev_set"], stored["test_sets"]) == ("valid", ["c"])
+    stored = configure()
+    assert (stored["dev_set"], stored["test_sets"]) == ("", [])
+
+
 @pytest.mark.parametrize(
     ("override", "lang"),
     [

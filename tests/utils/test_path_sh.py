@@ -241,3 +241,80 @@ def test_killed_set_up_is_repaired_by_the_next(clone, tmp_path):
     assert "waiting" not in err
     assert "status=0" in out
     assert clone.calls() == FIRST
+
+
+DROPPED = "path.sh: PYTHONPATH is not needed here, and packages there could be others: dropped "
+
+
+def test_the_environment_wins_over_pythonpath(clone):
+    """Case 21: another k2 there. It is said once."""
+    clone.enter()
+    out, err = clone.enter(f". ./path.sh; {ENTER}", PYTHONPATH="/foreign:/more")
+    assert out.endswith(f"pythonpath={clone.root}\n")
+    assert err == f"{DROPPED}/foreign:/more\n"
+    # As a shell has it that entered before.
+    assert clone.enter(PYTHONPATH=str(clone.root)) == (out, "")
+
+
+def test_in_an_environment_of_ones_own_pythonpath_comes_after_the_checkout(clone, tmp_path):
+    (tmp_path / "own/bin").mkdir(parents=True)
+    shutil.copy(clone.bin / "stand-in", tmp_path / "own/bin/python")
+    own = {"PLATEAU_VENV": str(tmp_path / "own"), "PYTHONPATH": "/foreign:/more"}
+    out, err = clone.enter(f". ./path.sh; {ENTER}", **own)
+    assert out.endswith(f"pythonpath={clone.root}:/foreign:/more\n")
+    assert err == ""
+
+
+@pytest.mark.parametrize("name", ["a:b", "a\nb"])
+def test_a_path_that_path_cannot_hold_is_said(clone, name):
+    moved = clone.root.with_name(name)
+    clone.root.rename(moved)
+    clone.root = moved
+    out, err = clone.enter()
+    assert "status=1" in out and "pythonpath=\n" in out
+    assert "cannot hold a path with a colon or a line break" in err
+    assert clone.calls() == []
+
+
+def test_other_shells(clone):
+    clone.enter()
+    out = {}
+    for shell in filter(shutil.which, ("dash", "zsh")):
+        command = [shell, "-c", '. ./path.sh; echo "$? ${VIRTUAL_ENV:-}"']
+        environment = {"PATH": f"{clone.bin}:/usr/bin:/bin", "LOG": str(clone.log)}
+        done = subprocess.run(
+            command, cwd=clone.root, env=environment, capture_output=True, text=True, check=False
+        )
+        out[shell] = (done.stdout, done.stderr)
+    said = "path.sh: this shell is neither bash nor zsh; start one of them first: bash\n"
+    expected = {"dash": ("1 \n", said), "zsh": (f"0 {clone.venv}\n", "")}
+    assert out == {shell: expected[shell] for shell in out}
+
+
+# An interpreter whose pip has a setting, until it is taken away.
+PIP = """#!/bin/bash
+echo "$*" >>"$LOG"
+setting=$(dirname "$0")/setting
+case $* in
+  "-m pip config list") cat "$setting" 2>/dev/null; env | grep ^PIP_ | sed 's/PIP_/:env:./' ;;
+  "-m pip config unset install.target") rm "$setting" ;;
+  "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; cp "$(dirname "$0")/setting" "$3/bin" ;;
+  *doctor.py) echo "the doctor is in" ;;
+  "-m pip"*) cat "$setting" 2>/dev/null && exit 1; exit 0 ;;
+esac
+"""
+
+
+def test_settings_of_pip_that_send_packages_elsewhere(clone):
+    (clone.bin / "uv").unlink()
+    clone.program("python3.11", PIP)
+    (clone.bin / "setting").write_text("global.index-url='x'\ninstall.target='/elsewhere'\n")
+    out, err = clone.enter(PIP_USER="1")
+    assert "status=1" in out
+    assert "pip's settings send packages elsewhere: install.target='/elsewhere'" in err
+    (mend,) = [line.split(": ", 2)[2] for line in err.splitlines() if "take that away" in line]
+    script = f"{mend}; rm '{clone.bin}/setting'; {ENTER}"
+    clone.program("setting", "")
+    (clone.bin / "setting").write_text("")
+    out, _ = clone.enter(script, PIP_USER="1", PIP_TARGET="/elsewhere")
+    assert "status=0" in out
