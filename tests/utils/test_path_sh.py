@@ -300,7 +300,7 @@ case $* in
   "-m pip config unset install.target") rm "$setting" ;;
   "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; cp "$(dirname "$0")/setting" "$3/bin" ;;
   *doctor.py) echo "the doctor is in" ;;
-  "-m pip"*) cat "$setting" 2>/dev/null && exit 1; exit 0 ;;
+  "-m pip"*) if [ -s "$setting" ]; then exit 1; fi ;;
 esac
 """
 
