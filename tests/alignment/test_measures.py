@@ -332,7 +332,7 @@ def test_true_times_count_from_the_start_of_the_utterance(corpus):
     }
     assert true_times(corpus, "dev", "phone") == {"ann-1": (Interval(0, 0.125, "h"),)}
     assert true_times(corpus, "test") == {}
-    with pytest.raises(UserError, match="no such manifest"):
+    with pytest.raises(UserError, match="has no set other; it has dev, test"):
         true_times(corpus, "other")
 
 

@@ -28,9 +28,11 @@ def study(tmp_path):
     for name in ("egs", "utils", "conformer_ctc", "transducer"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "local").mkdir()
-    for name in ("alignment_study.sh", "compare.py"):
+    for name in ("alignment_study.sh", "compare.py", "sets.py"):
         shutil.copy(ROOT / "local" / name, tmp_path / "local")
-    (tmp_path / "data/espeak/test").mkdir(parents=True)
+    for name in ("train", "dev", "test"):
+        (tmp_path / "data/espeak" / name).mkdir(parents=True)
+        (tmp_path / "data/espeak" / name / "wav.scp").touch()
     (tmp_path / "path.sh").write_text(
         f'python() {{ {sys.executable} "$@"; }}\nexport PYTHONPATH={ROOT}\n'
     )
