@@ -7,6 +7,7 @@ from statistics import median
 
 from plateau.config import UserError, cli
 from plateau.io import read_json
+from plateau.training.experiment import Experiment
 
 SEED = re.compile(r",training\.seed=\d+|-seed\d+$")  # run.sh's name of it, and one given by hand
 
@@ -28,7 +29,7 @@ def main(exp_dirs: list[Path], columns: str = "test:wer", seeds: bool = False) -
     for exp_dir in exp_dirs:
         path = exp_dir / "results.json"
         if not path.exists():
-            raise UserError(f"{path}: not there; run ./run.sh --stage 8 for this experiment")
+            raise UserError(f"{path}: not there; run {Experiment(exp_dir).command}")
         records = read_json(path)
         name = str(exp_dir) if seeds else SEED.sub("", str(exp_dir))
         found[name].append([value(records, *column) for column in wanted])

@@ -6,6 +6,7 @@ from pathlib import Path
 from plateau.config import UserError, cli
 from plateau.io import read_json, write_json
 from plateau.results import format_tables, make_records
+from plateau.training.experiment import Experiment
 
 
 def main(exp_dir: Path) -> None:
@@ -16,9 +17,9 @@ def main(exp_dir: Path) -> None:
     """
     records = [r for path in sorted(exp_dir.glob("*/metrics.json")) for r in read_json(path)]
     if not records:
-        raise UserError(f"{exp_dir}: nothing is decoded yet; run ./run.sh --stage 6")
+        raise UserError(f"{exp_dir}: nothing is decoded yet; run {Experiment(exp_dir).command}")
     if not (exp_dir / "log" / "epochs.jsonl").exists():
-        raise UserError(f"{exp_dir}: nothing is trained yet; run ./run.sh --stage 5")
+        raise UserError(f"{exp_dir}: nothing is trained yet; run {Experiment(exp_dir).command}")
     epochs = (exp_dir / "log" / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
     seconds = json.loads(epochs[-1])["train_seconds"]
     records += make_records("train", exp_dir.parent.name, train_seconds=seconds)

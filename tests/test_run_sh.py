@@ -483,6 +483,18 @@ def test_a_corpus_in_a_folder_of_corpora_and_what_is_damaged_there(tmp_path):
     assert aligned.returncode == 0, aligned.stderr
     assert (exp_dir / "aligned/dev/words.ctm").exists()
 
+    # Nothing is decoded: the message's command helps.
+    for folder in exp_dir.glob("decode_*"):
+        shutil.rmtree(folder)
+    results = [VENV / "python", "local/results.py", exp_dir.relative_to(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(results, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    mend = done.stderr.split("yet; run ")[1]
+    assert mend == "./run.sh --corpus a/b --recipe conformer_ctc --exp x\n"
+    subprocess.run(mend, shell=True, check=True, cwd=tmp_path, capture_output=True)
+    assert list(exp_dir.glob("decode_*"))
+
     # An archive that is damaged though its size is the same: the message's command helps.
     archive = tmp_path / "data/a/b/fbank/train.lca"
     whole = archive.read_bytes()

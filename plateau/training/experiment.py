@@ -73,6 +73,8 @@ class Experiment:
     @property
     def data_dir(self) -> Path:
         """The corpus's folder ``data/<corpus>``, as seen from `root`."""
+        if not self.config.exists():
+            raise UserError(f"{self.path}: not an experiment: there is no config.yaml")
         values = yaml.safe_load(read_text(self.config))
         return Path(str((values or {}).get("data_dir", "")))
 
@@ -88,6 +90,8 @@ class Experiment:
     @property
     def command(self) -> str:
         """The command that does what is left to do for it, in `root`; its options stay."""
+        if not self.config.exists():
+            return "the same ./run.sh again"
         *_, recipe, name = self.path.resolve().parts
         corpus = "/".join(self.data_dir.parts[1:])
         return f"./run.sh --corpus {quote(corpus)} --recipe {recipe} --exp {quote(name)}"

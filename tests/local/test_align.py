@@ -228,7 +228,11 @@ def test_mistakes_are_named(job, align, tmp_path):
         ((EXP_DIR, audio), {"text": "a", "channel": -1}, "channels count from 0"),
         ((Path("exp/toy"), audio), {"text": "a"}, "exp/toy: not an experiment"),
         ((Path("/"), audio), {"text": "a"}, "not an experiment"),
-        ((EXP_DIR.with_name("none"), audio), {"text": "a"}, "no such checkpoint; train first"),
+        (
+            (EXP_DIR.with_name("none"), audio),
+            {"text": "a"},
+            "not an experiment: there is no config.yaml",
+        ),
         ((EXP_DIR, audio), {"text": " "}, "nothing could be aligned; see .*left_out.txt"),
     ]
     for arguments, options, message in cases:

@@ -39,5 +39,7 @@ def test_each_seed_has_a_line_if_asked_for(load_script, experiments, capsys):
 def test_mistakes_are_named(load_script, experiments, tmp_path):
     with pytest.raises(UserError, match="'test:' names no metric"):
         load_script("compare").main(experiments, "test:")
-    with pytest.raises(UserError, match=r"nowhere/results.json: not there; run ./run.sh --stage 8"):
+    with pytest.raises(
+        UserError, match=r"nowhere/results.json: not there; run the same ./run.sh again"
+    ):
         load_script("compare").main([tmp_path / "nowhere"])

@@ -43,8 +43,8 @@ def test_it_gathers_all_metrics_and_ends_with_the_table(load_script, exp_dir, ca
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("decode_*/metrics.json", "nothing is decoded yet; run ./run.sh --stage 6"),
-        ("log/epochs.jsonl", "nothing is trained yet; run ./run.sh --stage 5"),
+        ("decode_*/metrics.json", "nothing is decoded yet; run the same ./run.sh again"),
+        ("log/epochs.jsonl", "nothing is trained yet; run the same ./run.sh again"),
     ],
 )
 def test_what_is_missing_is_named(load_script, exp_dir, missing, message):
