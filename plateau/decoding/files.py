@@ -147,7 +147,7 @@ def read_trn(path: Path) -> dict[str, str]:
         UserError: no such file, or not a trn.
     """
     found = {}
-    for number, line in enumerate(_lines(path, 6), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         match = re.fullmatch(r"(.*?)\s*\(([^()\s]+)\)", line)
         if match is None:
             raise UserError(f"{path}, line {number}: not of the form '<text> (<utterance>)'")

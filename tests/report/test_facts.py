@@ -84,7 +84,7 @@ def test_nothing_trained_is_said(tmp_path):
         if content is not None:
             (tmp_path / "log").mkdir()
             (tmp_path / "log/epochs.jsonl").write_text(content)
-        with pytest.raises(UserError, match=r"no epoch is trained; run ./run.sh --corpus"):
+        with pytest.raises(UserError, match=r"no epoch is trained; run the same ./run.sh again"):
             read_epochs(tmp_path)
     (tmp_path / "log/epochs.jsonl").write_text(json.dumps({"epoch": 1}) + "\n")
     assert read_epochs(tmp_path) == [{"epoch": 1}]
