@@ -130,14 +130,14 @@ run_stage 2 "features" "$data/fbank/.done" \
   . '../manifests/*_cuts_*' -- python local/compute_fbank.py "$data" "$exp_dir/config.yaml" --nj "$nj"
 
 run_stage 3 "tokens" "$lang/.done" \
-  "$(options_of tokens) $(mark "$data/manifests/.done")" \
+  "$(options_of tokens) $(file_of lexicon) $(mark "$data/manifests/.done")" \
   . -- python local/make_tokens.py "$data" "$exp_dir/config.yaml"
 unlock 9
 
 # Not all of stage 2: who adds a test set need not train again, nor who copies the data, which changes
 # the times of files; other audio has other statistics. Nor does it matter who loads batches.
 trained_with="$(options_except corpus decoding dev_set test_sets | grep -v '^  num_workers:') \
-$(contents_of train) $dev ${dev:+$(contents_of "$dev")} $(checksum_of "$data/fbank/statistics.json")"
+$(contents_of train) $dev ${dev:+$(contents_of "$dev")} $(file_of lexicon) $(checksum_of "$data/fbank/statistics.json")"
 run_stage 4 "pre-flight checks" "$exp_dir/.checked" "$trained_with $tests" \
   -- python local/check.py "$recipe" "$exp_dir"
 
@@ -166,7 +166,7 @@ if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 6 ]; then
 fi
 # shellcheck disable=SC2086
 run_stage 6 "decoding" "$exp_dir/.decoded" \
-  "$(options_of decoding) $model $(mark "$data/fbank/.done") $tests" \
+  "$(options_of decoding) $(file_of arpa) $model $(mark "$data/fbank/.done") $tests" \
   'decode_*' -- $decode_cmd python "$recipe/decode.py" "$exp_dir"
 
 if [ -f "$recipe/align.py" ]; then

@@ -25,7 +25,7 @@ case $script in
     for section in data_dir corpus features tokens encoder training decoding; do
       echo "$section:"
       for option; do
-        case $option in $section.*) echo "  $option" ;; esac
+        case $option in $section.*) option=${option#*.} && echo "  ${option/=/: }" ;; esac
       done
     done >"$exp_dir/config.yaml"
     echo lang_bpe
@@ -36,7 +36,7 @@ case $script in
   egs/*/prepare.py)
     for set in train dev test; do
       mkdir -p "$2/$set"
-      grep corpus "$4" >"$2/$set/text"
+      sed -n '/^corpus:/,/^features:/p' "$4" | grep -v num_workers >"$2/$set/text"
       echo "audio of $set" >"$2/$set/wav.scp"
     done
     ;;
@@ -189,6 +189,18 @@ def test_audio_that_was_replaced_makes_features_and_models_stale(clone):
     audio.write_bytes(b"two")
     assert clone.did(AUDIO=str(audio)) == ALL[1:]
     assert (clone.exp_dir / "before-1/checkpoints/averaged.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "again"), [("tokens.lexicon", ["make_tokens", *TRAIN]), ("decoding.arpa", ["decode"])]
+)
+def test_another_file_behind_the_same_option_is_another_option(clone, field, again):
+    file = clone.root / "file with spaces.txt"
+    file.write_text("one\n")
+    clone.did("--", f"{field}={file}")
+    assert clone.did("--", f"{field}={file}") == []
+    file.write_text("two\n")
+    assert clone.did("--", f"{field}={file}") == again
 
 
 def test_other_test_sets_are_decoded_without_training_again(clone):

@@ -32,6 +32,12 @@ checksum() { sha256sum | cut -d ' ' -f 1; }
 # Of a file, or "none".
 checksum_of() { if [ -f "$1" ]; then checksum <"$1"; else echo none; fi; }
 
+# Checksum of the file that a field of the experiment's config.yaml names, or "none".
+file_of() {
+  checksum_of "$(awk -v field="$1:" \
+    '$1 == field { sub(/^[^:]*: */, ""); gsub(/^["\047]|["\047]$/, ""); print; exit }' "$exp_dir/config.yaml")"
+}
+
 # outputs_of MARK PATTERN…: sizes and names of files, sorted; patterns count from the mark's folder,
 # and a folder stands for all in it.
 outputs_of() (

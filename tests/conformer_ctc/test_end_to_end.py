@@ -65,7 +65,7 @@ def test_tokens_are_in_icefalls_form(job):
 def test_the_experiment_has_what_the_contract_says(job):
     exp_dir = job / EXP_DIR
     checkpoints = {path.name for path in (exp_dir / "checkpoints").iterdir()}
-    assert checkpoints == {"epoch-7.pt", "epoch-8.pt", "last.pt", "averaged.pt"}
+    assert checkpoints == {"epoch-7.pt", "epoch-8.pt", "before-last.pt", "last.pt", "averaged.pt"}
     state = checkpoint.load(exp_dir / "checkpoints/averaged.pt")
     assert state["options"]["data_dir"] == "data/toy"
     assert_watched(exp_dir / "tensorboard", "blank_fraction", 8)

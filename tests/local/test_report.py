@@ -38,8 +38,10 @@ def test_a_transducers_posteriors_are_those_of_its_uppermost_ctc_layer(load_scri
 def test_what_is_decoded_is_chosen_or_named(load_script, tmp_path):
     decoded = load_script("report").decoded
     exp_dir, corpus = tmp_path / "exp/toy/transducer/my run", Corpus(tmp_path / "data/toy")
-    command = "nothing is decoded; run ./run.sh --corpus toy --recipe transducer --exp 'my run' "
-    with pytest.raises(UserError, match=f"{command}--stage 6"):
+    exp_dir.mkdir(parents=True)
+    (exp_dir / "config.yaml").write_text("data_dir: data/toy\n")
+    command = "./run.sh --corpus toy --recipe transducer --exp 'my run'"
+    with pytest.raises(UserError, match=f"nothing is decoded; run {command}$"):
         decoded(exp_dir, corpus, "", "")
     for set_name, method, wer in (
         ("a_gone", "beam", 0.0),
