@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from plateau.config import UserError, cli
+from plateau.config import cli
 from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, read_lang
 from plateau.decoding.run import Search, decode_test_sets, single
@@ -57,8 +57,6 @@ def searches(
     if "fast_beam" in options.methods:
         graphs["fast_beam"] = trivial_graph(vocab_size)
     if "fast_beam_lg" in options.methods:
-        if not options.arpa:
-            raise UserError("decoding.methods has fast_beam_lg: set decoding.arpa to an ARPA file")
         words = {word for text in train_texts for word in normalise(text).split()}
         lexicon = {word: tokenizer.encode(word) for word in sorted(words)}
         arpa, scale = Path(options.arpa), options.lm_scale

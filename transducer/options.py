@@ -80,8 +80,8 @@ class LossOptions:
         )
         if len(self.ctc_layers) != len(self.ctc_scales):
             raise UserError(
-                f"loss.ctc_layers has {len(self.ctc_layers)} layers and loss.ctc_scales "
-                f"{len(self.ctc_scales)} scales; give a scale for each layer"
+                f"loss.ctc_layers is {list(self.ctc_layers)} and loss.ctc_scales "
+                f"{list(self.ctc_scales)}; give a scale for each layer"
             )
         if self.lm_scale + self.am_scale > 1:
             raise UserError(
@@ -131,6 +131,11 @@ class DecodingOptions(CommonDecodingOptions):
             lm_scale=at_least(0, 1000),
             blank_penalty=at_least(-1000, 1000),
         )
+        if "fast_beam_lg" in self.methods and not self.arpa:
+            raise UserError(
+                f"decoding.methods is {list(self.methods)}, but decoding.arpa is empty; set it to "
+                "the language model of fast_beam_lg, an ARPA file"
+            )
 
 
 @dataclass(frozen=True)

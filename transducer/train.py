@@ -221,7 +221,9 @@ def build(options: Options) -> Recipe:
     Raises:
         UserError: options that do not fit together.
     """
-    loss = options.loss
+    loss, arpa = options.loss, options.decoding.arpa
+    if "fast_beam_lg" in options.decoding.methods and not Path(arpa).is_file():
+        raise UserError(f"decoding.arpa is {arpa}: there is no such file")
     model, tokenizer = build_model(options), read_lang(lang_dir(options))
     return Recipe(
         model,

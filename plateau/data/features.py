@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
-from plateau.data.audio import is_too_short
+from plateau.data.audio import SHORTEST, is_too_short
 from plateau.io import read_json, write_json
+from plateau.ranges import at_least, check_options
 
 FRAME_SHIFT = 0.01  # seconds between two frames
 
@@ -47,6 +48,48 @@ class FeatureOptions:
     device: str = "cpu"
     perturb_speed: tuple[float, ...] = ()
     on_the_fly: bool = False
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            "features",
+            sampling_rate=at_least(2000, 10**6),
+            num_mel_bins=at_least(1, 1000),
+            perturb_speed=at_least(0.2, 5),
+        )
+        try:
+            torch.device(self.device)
+        except RuntimeError:
+            raise UserError(
+                f"features.device is {self.device!r}; it must be a device of torch, as cpu or cuda"
+            ) from None
+        if _has_empty_filters(self.sampling_rate, self.num_mel_bins):
+            most = self.num_mel_bins - 1
+            while _has_empty_filters(self.sampling_rate, most):
+                most -= 1
+            raise UserError(
+                f"features.num_mel_bins is {self.num_mel_bins}; at {self.sampling_rate} Hz it must "
+                f"be at most {most}: filters would be narrower than a frequency of the transform"
+            )
+
+
+def _has_empty_filters(sampling_rate: int, num_mel_bins: int) -> bool:
+    """Whether a triangular filter has no frequency in it; Kaldi's code then aborts the process.
+
+    As in Kaldi's `MelBanks`: a window of 25 ms, padded to a power of two; filters from 20 Hz to
+    400 Hz below half the sampling rate.
+    """
+    size = 1 << (int(SHORTEST * sampling_rate) - 1).bit_length()
+
+    def mel(hertz: np.ndarray | float) -> np.ndarray | float:
+        return 1127 * np.log1p(hertz / 700)
+
+    frequencies = mel(np.arange(size // 2) * sampling_rate / size)
+    low, high = mel(20.0), mel(sampling_rate / 2 - 400)
+    edges = np.linspace(low, high, num_mel_bins + 2)
+    first = np.searchsorted(frequencies, edges[:-2], side="right")  # above the left edge
+    end = np.searchsorted(frequencies, edges[2:], side="left")  # below the right one
+    return bool((first >= end).any())
 
 
 def frame_times(frame: int, subsampling_factor: int) -> tuple[float, float]:

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from plateau.config import UserError
 from plateau.data.features import FRAME_SHIFT, FeatureOptions, make_extractor
+from plateau.ranges import above, at_least, check_options
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class LoadingOptions:
     max_duration: float = 200.0
     num_buckets: int = 10
     num_workers: int = 1
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            "loading",
+            max_duration=above(0, 10**6),
+            num_buckets=at_least(1, 10**4),
+            num_workers=at_least(0, 256),
+        )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from plateau.config import UserError
 from plateau.data.corpus import TRAIN
 from plateau.data.lexicon import UNKNOWN, read_lexicon
 from plateau.io import replacing, write_text
+from plateau.ranges import at_least, check_options
 from plateau.text import (
     WORD_START,  # of sentencepiece: what begins a word, and a token by itself
     is_reserved,
@@ -57,6 +58,9 @@ class TokenOptions:
     kind: Literal["bpe", "char", "word", "phone"] = "bpe"
     vocab_size: int = 500
     lexicon: str | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self, "tokens", vocab_size=at_least(3, 65536))
 
     @property
     def lang(self) -> str:

@@ -14,6 +14,7 @@ from plateau.data.corpus import Corpus
 from plateau.data.features import FeatureOptions
 from plateau.data.loading import LoadingOptions
 from plateau.data.tokens import TokenOptions
+from plateau.ranges import check_options
 from plateau.text import read_text
 from plateau.training.trainer import TrainingOptions
 
@@ -43,6 +44,9 @@ class ExperimentOptions:
     tokens: TokenOptions = TokenOptions()
     loading: LoadingOptions = LoadingOptions()
     training: TrainingOptions = TrainingOptions()
+
+    def __post_init__(self) -> None:
+        check_options(self, "")
 
 
 def options_class(recipe: str) -> type[ExperimentOptions]:

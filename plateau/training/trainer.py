@@ -24,6 +24,7 @@ from tqdm import tqdm
 from plateau.config import UserError
 from plateau.data.loading import Batch, BatchLoader, enough_memory
 from plateau.io import write_text
+from plateau.ranges import COUNT, SHARE, above, at_least, below, check_options
 from plateau.training import checkpoint
 from plateau.training.distributed import Workers
 from plateau.training.schedule import ScheduleOptions, learning_rate
@@ -55,6 +56,20 @@ class SpecAugmentOptions:
     num_frame_masks: int = 10
     frames_mask_size: int = 100
     max_frames_mask_fraction: float = 0.15
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            "training.spec_augment",
+            p=SHARE,
+            after_epochs=COUNT,
+            time_warp_factor=at_least(0, 10**6),
+            num_feature_masks=at_least(0, 1000),
+            features_mask_size=at_least(0, 1000),
+            num_frame_masks=at_least(0, 1000),
+            frames_mask_size=at_least(1, 10**6),
+            max_frames_mask_fraction=SHARE,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,9 +104,18 @@ class TrainingOptions:
     max_skipped: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "average_last", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        check_options(
+            self,
+            "training",
+            seed=at_least(0, 2**32 - 2**16),  # processes add their numbers; numpy takes 32 bits
+            epochs=at_least(1, 10**6),
+            weight_decay=at_least(0, 100),
+            betas=below(1),
+            clip_grad_norm=above(0, 10**9),
+            average_last=at_least(1, 10**6),
+            checkpoint_every=at_least(1, 10**9),
+            max_skipped=COUNT,
+        )
 
 
 @dataclass(frozen=True)
