@@ -1,5 +1,6 @@
 """Which utterances a model can learn from."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -36,11 +37,13 @@ def long_enough(
         UserError: nothing is left.
     """
     kept, left_out = [], []
+    shortage = math.inf  # the least, as a factor
     for cut in cuts:
         needed = frames_needed(encode_words(tokenizer, cut.supervisions[0].text or ""))
         available = output_lengths(num_frames(cut))
         if needed > available:
             left_out.append(f"{cut.id} needs {needed} frames and has {available}")
+            shortage = min(shortage, needed / max(available, 1))
         else:
             kept.append(cut)
     if left_out:
@@ -50,8 +53,15 @@ def long_enough(
             f"{left_out[0]}{'; …' if len(left_out) > 1 else ''} (all in {list_path})"
         )
     if not kept:
+        # Subsampling by 2 in place of 6 gives three times the frames.
+        advice = (
+            "lower the encoder's subsampling, or take longer tokens (tokens.kind, "
+            "tokens.vocab_size)"
+            if shortage <= 3
+            else "look whether the transcripts belong to their audio"
+        )
         raise UserError(
-            f"every utterance is too short for its tokens (see {list_path}); lower the encoder's "
-            "subsampling, or take longer tokens (tokens.kind, tokens.vocab_size)"
+            f"every utterance is too short for its tokens, by a factor of {shortage:.3g} and more "
+            f"(see {list_path}); {advice}"
         )
     return CutSet.from_cuts(kept)

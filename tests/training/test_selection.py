@@ -61,12 +61,21 @@ def test_nothing_is_said_when_all_are_long_enough(tmp_path, capsys):
     assert not (tmp_path / "list.txt").exists()
 
 
-def test_nothing_left_is_the_users_mistake(tmp_path):
-    cuts = CutSet.from_cuts([cut("one", "a b", 4)])
-    with pytest.raises(UserError, match="every utterance is too short") as error:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a b", "by a factor of 2 and more .*; lower the encoder's subsampling"),
+        ("a b a b", "by a factor of 4 and more .*; look whether the transcripts belong to"),
+    ],
+)
+def test_nothing_left_is_the_users_mistake(tmp_path, text, said):
+    cuts = CutSet.from_cuts([cut("one", text, 4), cut("two", f"{text} a a", 4)])
+    with pytest.raises(UserError, match=f"every utterance is too short for its tokens, {said}") as (
+        error
+    ):
         long_enough(cuts, TOKENIZER, by_four, ctc_frames, tmp_path / "list.txt")
     assert str(tmp_path / "list.txt") in str(error.value)
-    assert "one needs 2" in (tmp_path / "list.txt").read_text()
+    assert f"one needs {len(text.split())}" in (tmp_path / "list.txt").read_text()
 
 
 @pytest.mark.parametrize(("duration", "frames"), [(0.125, 13), (0.135, 14), (0.994, 99), (1, 100)])
