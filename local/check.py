@@ -1,189 +1,24 @@
-"""Stage 4: look for mistakes in data and options before hours are spent on training.
+"""Stage 4: look for mistakes in data and options before hours are spent on training."""
 
-Each check is for a bug that people have lost weeks to: transcripts that do not belong to the
-audio, utterances too short for their tokens, features that are constant or not finite, test
-material in the training set, a model in which utterances of a batch leak into each other, a batch
-that does not fit into memory.
-"""
-
-import math
-from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
-import torch
 from lhotse import CutSet
-from lhotse.cut import Cut
-from torch import nn
 
-from plateau.config import UserError, cli
-from plateau.data.corpus import TRAIN, Corpus
-from plateau.data.features import FeatureOptions, load_statistics
-from plateau.data.loading import enough_memory, load_batch
-from plateau.data.tokens import UNKNOWN, Tokenizer, read_lang
-from plateau.text import RESERVED
-from plateau.training.checkpoint import set_seed
-from plateau.training.experiment import (
-    Experiment,
-    ExperimentOptions,
-    corpus_of,
-    lang_dir,
-    options_class,
+from plateau.checks.preflight import (
+    check_lengths,
+    check_memory,
+    check_model,
+    check_overlap,
+    check_statistics,
+    check_transcripts,
 )
+from plateau.config import cli
+from plateau.data.corpus import TRAIN
+from plateau.data.tokens import read_lang
+from plateau.training.checkpoint import set_seed
+from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
 from plateau.training.selection import long_enough
-from plateau.training.trainer import LossFunction
-
-SPACE = "▁"  # a token that says where a word begins, whatever the word
-FASTEST_SPEECH = 40.0  # characters per second; the fastest speakers reach about 25
-
-
-def check_transcripts(set_name: str, cuts: CutSet, tokenizer: Tokenizer) -> list[str]:
-    """Empty transcripts, unknown tokens, and texts too long to have been said.
-
-    Raises:
-        UserError: all tokens are unknown.
-    """
-    notes = []
-    empty = [cut.id for cut in cuts if not cut.supervisions[0].text]
-    if empty:
-        notes.append(f"{set_name}: {len(empty)} transcripts are empty, e.g. of {empty[0]}")
-    counts = Counter(
-        tokenizer.tokens[token]
-        for cut in cuts
-        for token in tokenizer.encode(cut.supervisions[0].text or "")
-    )
-    if counts[UNKNOWN] and not counts.keys() - {UNKNOWN, SPACE}:
-        raise UserError(all_unknown(set_name, cuts, tokenizer))
-    if counts[UNKNOWN]:
-        share = counts[UNKNOWN] / counts.total()
-        notes.append(f"{set_name}: {share:.2%} of the tokens are {UNKNOWN}; see tokens.kind")
-    rates = {cut.id: len(cut.supervisions[0].text or "") / cut.duration for cut in cuts}
-    fast = [name for name, rate in rates.items() if rate > FASTEST_SPEECH]
-    if fast:
-        notes.append(
-            f"{set_name}: {len(fast)} utterances have over {FASTEST_SPEECH:g} characters per "
-            f"second, e.g. {fast[0]}; do their transcripts belong to their audio?"
-        )
-    return notes
-
-
-def all_unknown(set_name: str, cuts: CutSet, tokenizer: Tokenizer) -> str:
-    """What to say of a set with no token that the model knows."""
-    texts = [cut.supervisions[0].text for cut in cuts if cut.supervisions[0].text]
-    known = [token for token in tokenizer.tokens if token not in (*RESERVED, SPACE)]
-    for change in (str.upper, str.lower):
-        tokens = {tokenizer.tokens[t] for text in texts for t in tokenizer.encode(change(text))}
-        if tokens - {UNKNOWN, SPACE}:
-            reason = f"they are known in {change.__name__} case: write all texts in one case"
-            break
-    else:
-        reason = "take the text in the same spelling, or other tokens (tokens.kind)"
-    return (
-        f"{set_name}: every token is {UNKNOWN}: its text has '{texts[0].split()[0]}' …, and the "
-        f"tokens are {' '.join(known[:20])}{' …' if len(known) > 20 else ''}\n{reason}"
-    )
-
-
-def check_lengths(set_name: str, cuts: CutSet, max_duration: float) -> None:
-    """Every utterance fits into a batch.
-
-    Raises:
-        UserError: one does not; it names the longest.
-    """
-    too_long = [cut for cut in cuts if cut.duration > max_duration]
-    if too_long:
-        longest = max(too_long, key=lambda cut: cut.duration)
-        raise UserError(
-            f"{set_name}: {len(too_long)} utterances are longer than loading.max_duration="
-            f"{max_duration:g} s; the longest is {longest.id}, {longest.duration:.1f} s\n"
-            "cut them with a file segments, leave them out, or set "
-            f"loading.max_duration={math.ceil(longest.duration)}"
-        )
-
-
-def check_overlap(set_name: str, cuts: CutSet, train: CutSet) -> list[str]:
-    """Utterances of a test set that are in the training set too."""
-    names = {cut.supervisions[0].id for cut in train}
-    shared = [cut.supervisions[0].id for cut in cuts if cut.supervisions[0].id in names]
-    if not shared:
-        return []
-    return [f"{set_name}: {len(shared)} utterances are in {TRAIN} too, e.g. {shared[0]}"]
-
-
-def check_statistics(corpus: Corpus) -> None:
-    """The features vary and are finite.
-
-    Raises:
-        UserError: a mel bin is constant or not finite.
-    """
-    mean, std = load_statistics(corpus.statistics)
-    bad = (~mean.isfinite() | ~(std > 1e-3)).nonzero().flatten().tolist()
-    if bad:
-        raise UserError(
-            f"{corpus.statistics}: mel bins {bad} are constant or not finite; is the audio "
-            "silent, or features.sampling_rate higher than the recordings'?"
-        )
-
-
-def check_model(
-    model: nn.Module, loss_function: LossFunction, cuts: CutSet, options: FeatureOptions, vocab: int
-) -> list[str]:
-    """A model on a few utterances: no leaks between them, and untrained a loss as by chance.
-
-    Raises:
-        UserError: an utterance's loss depends on the others in its batch, or is not finite.
-    """
-    model.eval()
-
-    @torch.no_grad()
-    def loss_of(cuts: CutSet) -> tuple[float, int]:
-        loss = loss_function(model, load_batch(cuts, options))
-        if not loss.total.isfinite():
-            raise UserError(f"an untrained model's loss is {loss.total} on {[c.id for c in cuts]}")
-        return loss.total.item(), loss.frames
-
-    untrained, frames = loss_of(cuts)
-    # An output layer of zeros, as `CtcModel` begins with, would hide every leak.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    together, _ = loss_of(cuts)
-    alone = sum(loss_of(CutSet.from_cuts([cut]))[0] for cut in cuts)
-    # Rounding makes differences of 1e-7, a frame that reads padding some of 1e-4.
-    if not math.isclose(alone, together, rel_tol=1e-5):
-        raise UserError(
-            f"the loss of {[c.id for c in cuts]} is {alone:.4f} when each is a batch alone and "
-            f"{together:.4f} in one batch; look for a wrong dimension or a missing padding mask"
-        )
-    # A label sequence has many alignments, so less than log V a frame is as it should be.
-    per_frame, chance = untrained / frames, math.log(vocab)
-    if per_frame > 3 * chance:
-        return [f"the untrained loss is {per_frame:.1f} nats a frame; by chance {chance:.1f}"]
-    return []
-
-
-def check_memory(
-    model: nn.Module, loss_function: LossFunction, cuts: list[Cut], options: ExperimentOptions
-) -> None:
-    """A step of training on the longest utterances, as many as are a batch.
-
-    Args:
-        model: what is trained.
-        loss_function: its loss.
-        cuts: the training set, shortest first.
-        options: of the experiment.
-
-    Raises:
-        UserError: it takes too much memory.
-    """
-    longest = cuts[-1].duration
-    number = max(1, int(options.loading.max_duration / longest))
-    print(f"the longest training utterance is {cuts[-1].id}, {longest:.1f} s", flush=True)
-    batch = load_batch(CutSet.from_cuts(cuts[-number:]), options.features)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).train()
-    with enough_memory(batch, "loading.max_duration"):
-        loss_function(model, batch.to(device)).total.backward()
 
 
 def main(recipe: str, exp_dir: Path) -> None:

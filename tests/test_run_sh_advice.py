@@ -89,6 +89,7 @@ def test_a_corpus_in_a_folder_of_corpora_and_what_is_damaged_there(tmp_path):
     done = tones.run()
     assert done.returncode == 0, done.stderr
     exp_dir = tmp_path / "exp/a/b/conformer_ctc/x"
+    assert "conformer_ctc on a/b</h1>" in (exp_dir / "report/index.html").read_text()
     # It aligns as it trains.
     align = ["bash", "local/align.sh", "exp/a/b/conformer_ctc/x", "data/a/b/dev"]
     aligned = subprocess.run(align, cwd=tmp_path, capture_output=True, text=True)

@@ -32,6 +32,7 @@ from plateau.report.pictures import (
 from plateau.report.utterances import Shown
 from plateau.results import LEGEND as BEST_LEGEND
 from plateau.results import Record, is_marked, meanings, table_rows
+from plateau.training.experiment import Experiment
 
 MAX_SAMPLES = 1_000_000  # of sound in the page, which makes 2.7 MB; the utterances share them
 PRINTED = 640  # pixels of a sheet of paper
@@ -133,7 +134,7 @@ def write_report(
         UserError: a file is missing.
     """
     exp_dir = Path(exp_dir).resolve()
-    title = f"{exp_dir.name}: {exp_dir.parent.name} on {exp_dir.parent.parent.name}"
+    title = f"{exp_dir.name}: {exp_dir.parent.name} on {Experiment(exp_dir).corpus}"
     body = [
         f"<h1>{escape(title)}</h1>",
         *_definitions(about.facts),

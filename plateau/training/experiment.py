@@ -84,6 +84,11 @@ class Experiment:
         return Path(str((values or {}).get("data_dir", "")))
 
     @property
+    def corpus(self) -> str:
+        """The corpus's name, as `run.sh --corpus` has it; there may be slashes in it."""
+        return "/".join(self.data_dir.parts[1:])
+
+    @property
     def root(self) -> Path:
         """The folder that has ``exp/`` and ``data/``; a corpus's name may have slashes."""
         depth = len(self.data_dir.parts) + 1
@@ -98,8 +103,7 @@ class Experiment:
         if not self.config.exists():
             return "the same ./run.sh again"
         *_, recipe, name = self.path.resolve().parts
-        corpus = "/".join(self.data_dir.parts[1:])
-        return f"./run.sh --corpus {quote(corpus)} --recipe {recipe} --exp {quote(name)}"
+        return f"./run.sh --corpus {quote(self.corpus)} --recipe {recipe} --exp {quote(name)}"
 
     def decode_dir(self, set_name: str, method: str) -> Path:
         """Where the hypotheses and scores of a set and method are."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lhotse.dataset import SpecAugment
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -24,52 +23,13 @@ from tqdm import tqdm
 from plateau.config import UserError
 from plateau.data.loading import Batch, BatchLoader, enough_memory
 from plateau.io import write_text
-from plateau.ranges import COUNT, SHARE, above, at_least, below, check_options
+from plateau.ranges import COUNT, above, at_least, below, check_options
 from plateau.training import checkpoint
 from plateau.training.distributed import Workers
 from plateau.training.schedule import ScheduleOptions, learning_rate
+from plateau.training.spec_augment import SpecAugmentOptions, make_spec_augment, masked
 
 STATE = ("model", "options", "optimizer", "scaler", "progress", "sums", "history", "random")
-
-
-@dataclass(frozen=True)
-class SpecAugmentOptions:
-    """Masks on the training features (Park et al. 2019), by Lhotse.
-
-    Args:
-        p: share of the utterances that are masked; 0 turns it off
-        after_epochs: epochs without masks at the beginning; with masks CTC says nothing but blank
-            for longer
-        time_warp_factor: largest shift in frames; 0 turns warping off
-        num_feature_masks: bands of mel bins to mask
-        features_mask_size: widest band, in mel bins
-        num_frame_masks: stretches of time to mask
-        frames_mask_size: longest stretch, in frames
-        max_frames_mask_fraction: largest share of an utterance that may be masked
-    """
-
-    p: float = 0.9
-    after_epochs: int = 0
-    time_warp_factor: int = 80
-    num_feature_masks: int = 2
-    features_mask_size: int = 27
-    num_frame_masks: int = 10
-    frames_mask_size: int = 100
-    max_frames_mask_fraction: float = 0.15
-
-    def __post_init__(self) -> None:
-        check_options(
-            self,
-            "training.spec_augment",
-            p=SHARE,
-            after_epochs=COUNT,
-            time_warp_factor=at_least(0, 10**6),
-            num_feature_masks=at_least(0, 1000),
-            features_mask_size=at_least(0, 1000),
-            num_frame_masks=at_least(0, 1000),
-            frames_mask_size=at_least(1, 10**6),
-            max_frames_mask_fraction=SHARE,
-        )
 
 
 @dataclass(frozen=True)
@@ -188,16 +148,7 @@ class Trainer:
             self.model.parameters(), betas=options.betas, weight_decay=options.weight_decay
         )
         self.scaler = torch.cuda.amp.GradScaler(enabled=self._half and options.precision == "fp16")
-        mask = options.spec_augment
-        self.spec_augment = SpecAugment(
-            time_warp_factor=mask.time_warp_factor or None,
-            num_feature_masks=mask.num_feature_masks,
-            features_mask_size=mask.features_mask_size,
-            num_frame_masks=mask.num_frame_masks,
-            frames_mask_size=mask.frames_mask_size,
-            max_frames_mask_fraction=mask.max_frames_mask_fraction,
-            p=mask.p,
-        )
+        self.spec_augment = make_spec_augment(options.spec_augment)
         self.progress = Progress()
         self.sums: Counter[str] = Counter()  # of this epoch's batches
         self.history: list[dict[str, float]] = []  # one record per finished epoch
@@ -390,11 +341,7 @@ class Trainer:
         if mask.p == 0 or self.progress.epoch < mask.after_epochs:
             return batch
         # In this process and not in a loading worker: its random state is in the checkpoint.
-        number = torch.arange(len(batch.lengths))
-        lengths = batch.lengths.cpu()
-        segments = torch.stack([number, torch.zeros_like(lengths), lengths], dim=1)  # (N, 3)
-        features = self.spec_augment(batch.features, supervision_segments=segments)
-        return Batch(features, batch.lengths, batch.texts, batch.ids, batch.seconds)
+        return masked(batch, self.spec_augment)
 
     def _leave_out(self, batch: Batch, value: float) -> None:
         """Note a batch whose loss or gradient is not finite; stop if there were too many."""
