@@ -1,8 +1,13 @@
-"""Checkpoints: all that a run needs to go on, or that a model needs to be used."""
+"""Checkpoints: all that a run needs to go on, or that a model needs to be used.
+
+They hold tensors and plain data. Whatever else a file holds, which could be code, is not read.
+"""
 
 import functools
+import pickletools
 import platform
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +31,31 @@ LAST, BEFORE_LAST = "last.pt", "before-last.pt"  # all that a run needs to go on
 
 class Damaged(UserError):
     """A checkpoint that is there, and that is not whole."""
+
+
+# What a pickle of tensors and plain data calls; and classes of storages, torch.FloatStorage ….
+_NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
+_NAMING = {
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "INST",
+    "EXT1",
+    "EXT2",
+    "EXT4",
+}  # instructions that name things
+
+
+def _other_name(pickled: bytes) -> str | None:
+    """What a pickle would call beside `_NAMES`, so that nothing can be executed by it; or None.
+
+    It is not unpickled. torch has `weights_only` for this, but in 1.13 it cannot read a float.
+    """
+    for instruction, name, _ in pickletools.genops(pickled):
+        storage = re.fullmatch(r"torch \w+Storage", str(name))
+        plain = instruction.name == "GLOBAL" and (name in _NAMES or storage)
+        if instruction.name in _NAMING and not plain:
+            return str(name)
+    return None
 
 
 class _Sink:
@@ -105,8 +135,16 @@ def load(path: Path, needed: Collection[str] = (), advice: str = "") -> dict[str
     try:
         with zipfile.ZipFile(path) as archive:  # torch does not compare all checksums
             changed = archive.testzip()
-        if changed is not None:
-            raise ValueError(f"{changed} in it was changed")
+            if changed is not None:
+                raise ValueError(f"{changed} in it was changed")
+            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
+            if any(name.endswith("constants.pkl") for name in pickles):
+                raise ValueError("it is a TorchScript program")
+            others = [_other_name(archive.read(name)) for name in pickles]
+        if other := next(filter(None, others), None):
+            raise ValueError(
+                f"not read, for it would call {other}, which is no tensor or plain data"
+            )
         state = torch.load(path, map_location="cpu", weights_only=False)
     except MemoryError:
         raise
@@ -199,9 +237,10 @@ def set_seed(seed: int) -> None:
 
 def random_state() -> dict[str, Any]:
     """The state of every random generator in use."""
+    generator, keys, *place = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": (generator, keys.tolist(), *place),  # an array would be no plain data
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -127,6 +127,28 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
     assert first.startswith(f"{path}: ") and second == "what to do"
 
 
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("where", ["options", "model"])
+def test_code_in_a_checkpoint_is_not_run(tmp_path, where):
+    path = tmp_path / "averaged.pt"
+    state = {"model": {"weight": torch.ones(2)}, "options": {}}
+    torch.save(state | {where: {"x": Payload(tmp_path / "evil")}}, path)
+    with pytest.raises(UserError, match=r"averaged\.pt: .* not read, for it would call io open"):
+        checkpoint.load(path, ["model"])
+    assert not (tmp_path / "evil").exists()
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "evil").exists()
+
+
 def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path):
     (tmp_path / "last.pt").mkdir()
     with pytest.raises(UserError, match=r"last\.pt: cannot be read: Is a directory") as error:
