@@ -35,14 +35,8 @@ class Damaged(UserError):
 
 # What a pickle of tensors and plain data calls; and classes of storages, torch.FloatStorage ….
 _NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
-_NAMING = {
-    "GLOBAL",
-    "STACK_GLOBAL",
-    "INST",
-    "EXT1",
-    "EXT2",
-    "EXT4",
-}  # instructions that name things
+# Instructions of pickles that name what is called.
+_NAMING = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"}
 
 
 def _other_name(pickled: bytes) -> str | None:
@@ -137,6 +131,9 @@ def load(path: Path, needed: Collection[str] = (), advice: str = "") -> dict[str
             changed = archive.testzip()
             if changed is not None:
                 raise ValueError(f"{changed} in it was changed")
+            names = [name.lower() for name in archive.namelist()]
+            if len(set(names)) < len(names):  # torch could read the other one
+                raise ValueError("two files in it have one name")
             pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
             if any(name.endswith("constants.pkl") for name in pickles):
                 raise ValueError("it is a TorchScript program")

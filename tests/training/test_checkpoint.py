@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,18 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, where):
     assert not (tmp_path / "evil").exists()
     torch.load(path, weights_only=False)
     assert (tmp_path / "evil").exists()
+
+
+def test_code_behind_the_name_of_good_data_is_not_run(tmp_path):
+    path = tmp_path / "averaged.pt"
+    torch.save({"model": {"x": Payload(tmp_path / "evil")}}, path)
+    torch.save({"model": {}}, tmp_path / "good.pt")
+    good = zipfile.ZipFile(tmp_path / "good.pt").read("good/data.pkl")
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate name"):
+        file.writestr("averaged/data.pkl", good)
+    with pytest.raises(UserError, match="two files in it have one name"):
+        checkpoint.load(path)
+    assert not (tmp_path / "evil").exists()
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path):
