@@ -11,7 +11,7 @@ import torch
 
 from plateau.decoding.files import Interval
 from plateau.decoding.scoring import score
-from plateau.io import write_json
+from plateau.io import write_json, write_text
 from plateau.report import experiment as pages
 from plateau.report.facts import About, Option
 from plateau.report.utterances import Shown
@@ -63,6 +63,7 @@ def shown(id: str, seconds: float, letters: str) -> Shown:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     exp_dir = tmp_path_factory.mktemp("corpus") / "conformer_ctc" / "x"
+    write_text(exp_dir / "config.yaml", "data_dir: data/corpus\n")
     write_json(exp_dir / "results.json", make_records("test", "greedy", wer=1.0, cer=2.0))
     epochs = [{"epoch": n, "step": n, "train_loss": -0.5 * n, "dev_loss": 3.0} for n in (1, 2, 3)]
     options = [Option(f"a.{'very_' * 9}long.name", "[1, 2, 3]", ""), Option("b", "x" * 40, "y")]
