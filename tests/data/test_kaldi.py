@@ -18,8 +18,9 @@ from plateau.data.kaldi import (
 from plateau.data.lines import Row, Segment, parse
 from plateau.text import normalise
 
-# ids: no white space, no lone surrogates, no control characters
-words = st.text(st.characters(exclude_categories=("Z", "C")), min_size=1, max_size=6)
+# ids: no white space, no lone surrogates, no control characters, none of sentencepiece's two
+characters = st.characters(exclude_categories=("Z", "C"), exclude_characters="▁▅")
+words = st.text(characters, min_size=1, max_size=6)
 labels = words.map(normalise).filter(bool)
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=30).map(normalise)
 audio = words.filter(lambda w: not w.startswith("\ufeff")).map(lambda w: f"/audio dir/{w}.wav")
