@@ -3,11 +3,8 @@
 import sys
 from pathlib import Path
 
-import yaml
-
-from plateau.config import cli
+from plateau.config import cli, read_yaml
 from plateau.data.corpus import TRAIN, Corpus
-from plateau.text import read_text
 
 
 def main(data_dir: Path, config: Path) -> None:
@@ -19,7 +16,7 @@ def main(data_dir: Path, config: Path) -> None:
         data_dir: the corpus's folder, data/NAME
         config: the experiment's config.yaml
     """
-    options = yaml.safe_load(read_text(config))
+    options = read_yaml(config)
     corpus = Corpus(data_dir, options["dev_set"], tuple(options["test_sets"]))
     corpus.check_train()
     dev, tests = corpus.dev_set(), corpus.test_sets()

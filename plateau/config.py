@@ -178,8 +178,12 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """The sections of a YAML file; none where it is empty."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a YAML file; none where it is empty.
+
+    Raises:
+        UserError: no such file, or not YAML with sections, each field once.
+    """
     text = read_text(path)
     try:
         values = yaml.load(text, _UniqueKeys)
@@ -200,7 +204,7 @@ def load(cls: type[T], path: Path, section: str | None = None, overrides: Sequen
     Raises:
         UserError: no such file, not YAML, or fields that ``cls`` does not have.
     """
-    values = _read_yaml(path)
+    values = read_yaml(path)
     try:
         if section is not None:
             values = values.get(section)

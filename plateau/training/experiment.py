@@ -7,15 +7,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import yaml
-
-from plateau.config import T, UserError, load
+from plateau.config import T, UserError, load, read_yaml
 from plateau.data.corpus import Corpus
 from plateau.data.features import FeatureOptions
 from plateau.data.loading import LoadingOptions
 from plateau.data.tokens import TokenOptions
 from plateau.ranges import check_options
-from plateau.text import read_text
 from plateau.training.trainer import TrainingOptions
 
 
@@ -80,8 +77,7 @@ class Experiment:
         """The corpus's folder ``data/<corpus>``, as seen from `root`."""
         if not self.config.exists():
             raise UserError(f"{self.path}: not an experiment: there is no config.yaml")
-        values = yaml.safe_load(read_text(self.config))
-        return Path(str((values or {}).get("data_dir", "")))
+        return Path(str(read_yaml(self.config).get("data_dir", "")))
 
     @property
     def corpus(self) -> str:
