@@ -2,7 +2,8 @@
 """Write requirements.txt: all that requirements.in leads to, one wheel with its hash each.
 
 Run it with CPython 3.11 on Linux (markers are evaluated for the Python that runs) after
-requirements.in was changed: ``python utils/lock_requirements.py``.
+requirements.in was changed: ``python utils/lock_requirements.py``. What is locked already keeps its
+version; to take the newest of all, remove requirements.txt first.
 """
 
 import json
@@ -28,17 +29,25 @@ HEADER = """\
 """
 
 
-def resolve(requirements: str) -> list[tuple[str, str, str]]:
-    """Return (name, version, SHA-256) of every wheel that pip would install."""
+def resolve(requirements: str, locked: str) -> list[tuple[str, str, str]]:
+    """Return (name, version, SHA-256) of every wheel that pip would install.
+
+    Args:
+        requirements: what is asked for.
+        locked: versions that are kept, as pip's constraints.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        wanted = Path(folder, "requirements.in")
+        wanted, constraints = Path(folder, "requirements.in"), Path(folder, "constraints")
         wanted.write_text(requirements)
+        constraints.write_text(locked)
         report = Path(folder, "report.json")
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         options = ["--dry-run", "--ignore-installed", "--target", folder, "--report", str(report)]
         wheels = ["--only-binary=:all:", "--python-version=3.11", "--implementation=cp"]
         platforms = [f"--platform={platform}" for platform in PLATFORMS]
-        subprocess.run([*pip, *options, *wheels, *platforms, "-r", str(wanted)], check=True)
+        subprocess.run(
+            [*pip, *options, *wheels, *platforms, "-r", wanted, "-c", constraints], check=True
+        )
         packages = json.loads(report.read_text())["install"]
     return [
         (
@@ -56,8 +65,14 @@ def main() -> None:
     asked = (root / "requirements.in").read_text().splitlines()
     pinned = [line for line in asked if "--hash=" in line and not line.startswith("#")]
     free = "\n".join(line for line in asked if "--hash=" not in line)
-    locked = [f"{name}=={version} --hash=sha256:{sha}" for name, version, sha in resolve(free)]
-    write_text(root / "requirements.txt", HEADER + "\n".join(sorted(pinned + locked)) + "\n")
+    lock = root / "requirements.txt"
+    before = re.findall(r"^(\S+==\S+) ", lock.read_text(), re.MULTILINE) if lock.exists() else []
+    # What requirements.in gives a version is as it says.
+    given = {re.split(r"[=<>]", line)[0] for line in asked if re.match(r"\S+[=<>]", line)}
+    kept = "\n".join(line for line in before if line.split("==")[0] not in given)
+    wheels = resolve(free, kept)
+    locked = [f"{name}=={version} --hash=sha256:{sha}" for name, version, sha in wheels]
+    write_text(lock, HEADER + "\n".join(sorted(pinned + locked)) + "\n")
 
 
 if __name__ == "__main__":
