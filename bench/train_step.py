@@ -29,8 +29,9 @@ from plateau.machine import machine
 from plateau.training.checkpoint import set_seed
 from plateau.training.distributed import join
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.interfaces import Loss, LossFunction
 from plateau.training.selection import long_enough
-from plateau.training.trainer import Loss, LossFunction, Trainer
+from plateau.training.trainer import Trainer
 
 WARM_UP = 3  # steps that do not count: memory is allocated, kernels are chosen
 TARGET = 5.0  # percent of a step, for loading and for the loss
@@ -66,7 +67,8 @@ class TimedLoader:
 
     def __init__(self, loader: BatchLoader, clock: Clock, num_steps: int):
         self._loader, self._clock, self._num_steps = loader, clock, num_steps
-        self.total_seconds = loader.total_seconds
+        self.total_size = loader.total_size
+        self.unit, self.memory_option = loader.unit, loader.memory_option
         self.seconds: list[float] = []  # of audio in each batch
 
     def batches(self, epoch: int = 0, skip: int = 0) -> Iterator[Batch]:
@@ -276,7 +278,7 @@ def main(exp_dir: Path, steps: int = 20, repetitions: int = 5) -> None:
     print(
         f"{exp_dir}: {kind}, batches of {seconds:g} s, {steps} steps after {WARM_UP} to warm up\n"
     )
-    print_shares(clock.steps, loader.seconds, loader.total_seconds)
+    print_shares(clock.steps, loader.seconds, loader.total_size)
     print_peer(prepared.tokenizer, loss.kept)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from conformer_ctc.options import LossOptions, Options
@@ -24,8 +23,8 @@ from plateau.graphs.loss import collapses, frames_needed, graph_loss
 from plateau.graphs.topology import Words
 from plateau.models.ctc import CtcModel
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.interfaces import Loss, LossFunction, Watch, Watched
 from plateau.training.recipe import Recipe, train
-from plateau.training.trainer import Loss, LossFunction, Watch
 
 
 def make_loss(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
@@ -73,7 +72,7 @@ def make_loss(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> Lo
 def make_watch(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> Watch:
     """Peakiness, and posteriors with the best path of the transcript."""
 
-    def watch(batch: Batch) -> tuple[dict[str, float], dict[str, Figure]]:
+    def watch(batch: Batch) -> Watched:
         transcripts = [encode_words(tokenizer, text) for text in batch.texts]
         log_probs, lengths = model(batch.features, batch.lengths)  # (N, T', V), (N,)
         now = options.at(int(model.steps))
@@ -84,7 +83,7 @@ def make_watch(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> W
             for n, id in enumerate(batch.ids)
             for labels in [[token for word in transcripts[n] for token in word]]
         }
-        return peakiness(log_probs, lengths, tokenizer.tokens), figures
+        return Watched(peakiness(log_probs, lengths, tokenizer.tokens), figures)
 
     return watch
 

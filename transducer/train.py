@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from plateau.alignment.files import read_frames
@@ -33,8 +32,8 @@ from plateau.graphs.transducer import full_loss, pruned_loss, simple_loss
 from plateau.models.transducer import TransducerModel, TransducerOutput
 from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.interfaces import Loss, LossFunction, Watch, Watched
 from plateau.training.recipe import Recipe, train
-from plateau.training.trainer import Loss, LossFunction, Watch
 from transducer.options import LossOptions, Options
 
 
@@ -169,7 +168,7 @@ def make_watch(model: TransducerModel, tokenizer: Tokenizer, topology: Topology)
     Flatness is what the sum over all alignments has more than the best one, in nats for each token.
     """
 
-    def watch(batch: Batch) -> tuple[dict[str, float], dict[str, Figure]]:
+    def watch(batch: Batch) -> Watched:
         targets = [tokenizer.encode(text) for text in batch.texts]
         tokens = pad(targets, device=batch.features.device)  # (N, U)
         output = model(batch.features, batch.lengths, tokens)
@@ -185,7 +184,7 @@ def make_watch(model: TransducerModel, tokenizer: Tokenizer, topology: Topology)
             )
             for n, (id, target) in enumerate(zip(batch.ids, targets, strict=True))
         }
-        return scalars, figures
+        return Watched(scalars, figures)
 
     return watch
 

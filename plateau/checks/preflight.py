@@ -21,7 +21,7 @@ from plateau.data.loading import enough_memory, load_batch
 from plateau.data.tokens import UNKNOWN, WORD_START, Tokenizer
 from plateau.text import RESERVED
 from plateau.training.experiment import ExperimentOptions
-from plateau.training.trainer import LossFunction
+from plateau.training.interfaces import LossFunction
 
 FASTEST_SPEECH = 40.0  # characters per second; the fastest speakers reach about 25
 

@@ -64,6 +64,19 @@ class Batch:
     ids: list[str]
     seconds: float  # of audio, without padding
 
+    things = "utterances"
+    smaller = "cut it with a file segments, or leave it out"
+
+    @staticmethod
+    def amount(frames: int) -> str:
+        """How long so many frames are."""
+        return f"{frames * FRAME_SHIFT:.1f} s"
+
+    @property
+    def size(self) -> float:
+        """How much of an epoch it is."""
+        return self.seconds
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on ``device``."""
         features = self.features.to(device, non_blocking=True)
@@ -82,11 +95,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def enough_memory(batch: Batch, option: str, at_once: int = 0) -> Iterator[None]:
+def enough_memory(batch: Any, option: str, at_once: int = 0) -> Iterator[None]:
     """Where memory runs out, say on what.
 
     Args:
-        batch: what is worked on.
+        batch: what is worked on: a `Batch`, or another that has its ids, lengths and `amount`.
         option: what makes batches smaller.
         at_once: how many of its utterances are worked on at once; 0: all.
 
@@ -101,11 +114,11 @@ def enough_memory(batch: Batch, option: str, at_once: int = 0) -> Iterator[None]
         said = (str(error).strip() or "MemoryError").splitlines()[0]
         number = min(at_once or len(batch.ids), len(batch.ids))
         longest = int(batch.lengths.argmax())
-        seconds = float(batch.lengths[longest]) * FRAME_SHIFT
+        length = int(batch.lengths[longest])
         raise UserError(
-            f"out of memory on a batch of {number} utterances, {number * seconds:.1f} s with their "
-            f"padding; the longest is {batch.ids[longest]}, {seconds:.1f} s\n"
-            + (f"lower {option}" if number > 1 else "cut it with a file segments, or leave it out")
+            f"out of memory on a batch of {number} {batch.things}, {batch.amount(number * length)} "
+            f"with their padding; the longest is {batch.ids[longest]}, {batch.amount(length)}\n"
+            + (f"lower {option}" if number > 1 else batch.smaller)
             + f" (what was said: {said[:200]})"
         ) from None
 
@@ -118,6 +131,9 @@ class BatchLoader:
     which costs no loading.
     """
 
+    unit = "s"  # of the sizes of batches: seconds of audio
+    memory_option = "loading.max_duration"  # which makes batches smaller
+
     def __init__(
         self,
         cuts: CutSet,
@@ -129,7 +145,7 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
     ):
-        self.total_seconds = sum(cut.duration for cut in cuts)
+        self.total_size = sum(cut.duration for cut in cuts)
         self._num_workers = options.num_workers
         self._dataset = _BatchDataset(features)
         num_buckets = min(options.num_buckets, len(cuts) // 2)

@@ -177,6 +177,14 @@ class SequenceBatch:
     lengths: Tensor  # (N,), int64
     ids: list[str]
 
+    things = "sequences"
+    smaller = "leave it out, or cut it (loading.max_steps)"
+
+    @staticmethod
+    def amount(steps: int) -> str:
+        """How long so many steps are."""
+        return f"{steps} steps"
+
     @property
     def size(self) -> int:
         """How much of an epoch it is: its steps, without padding."""
@@ -226,7 +234,8 @@ class SequenceLoader:
     """
 
     BLOCK = 20
-    unit = "steps"
+    unit = " steps"  # of the sizes of batches
+    memory_option = "loading.batch_size"  # which makes batches smaller
 
     def __init__(
         self,

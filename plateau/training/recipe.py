@@ -15,8 +15,9 @@ from plateau.training import checkpoint
 from plateau.training.checkpoint import set_seed
 from plateau.training.distributed import join
 from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of, lang_dir
+from plateau.training.interfaces import LossFunction, Watch
 from plateau.training.selection import long_enough
-from plateau.training.trainer import LossFunction, Trainer, Watch
+from plateau.training.trainer import Trainer
 
 WATCHED = 2  # utterances that TensorBoard shows
 
@@ -100,7 +101,7 @@ def train(
         )
     if workers.is_main:
         parameters = sum(p.numel() for p in recipe.model.parameters())
-        hours = loaders[TRAIN].total_seconds / 3600
+        hours = loaders[TRAIN].total_size / 3600
         print(f"{parameters / 1e6:.2f} M parameters, {hours:.2f} h of training speech an epoch")
     trainer = Trainer(
         recipe.model,

@@ -9,23 +9,23 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from plateau.config import UserError
-from plateau.data.loading import Batch, BatchLoader, enough_memory
+from plateau.data.loading import enough_memory
 from plateau.io import write_text
 from plateau.ranges import COUNT, above, at_least, below, check_options
 from plateau.training import checkpoint
 from plateau.training.distributed import Workers
+from plateau.training.interfaces import AnyBatch, Loader, Loss, LossFunction, Watch
 from plateau.training.schedule import ScheduleOptions, learning_rate
 from plateau.training.spec_augment import SpecAugmentOptions, make_spec_augment, masked
 
@@ -78,29 +78,6 @@ class TrainingOptions:
         )
 
 
-@dataclass(frozen=True)
-class Loss:
-    """A batch's loss and what to report beside it.
-
-    Args:
-        total: sum over the batch, float32 scalar, in nats
-        tokens: number of tokens that the batch's transcripts have; the loss that is minimised and
-            reported is ``total / tokens``
-        counts: further sums to report per counted frame, e.g. ``{"blank": …}``
-        frames: number of frames that the counts are out of
-    """
-
-    total: Tensor
-    tokens: int
-    counts: dict[str, float]
-    frames: int
-
-
-LossFunction = Callable[[nn.Module, Batch], Loss]
-# Scalars and pictures of a few utterances by name, for TensorBoard.
-Watch = Callable[[Batch], tuple[dict[str, float], dict[str, Figure]]]
-
-
 @dataclass
 class Progress:
     """Where a run is; all of it is in a checkpoint."""
@@ -109,7 +86,7 @@ class Progress:
     batch: int = 0  # batches of this epoch that were done or left out
     step: int = 0  # updates of the parameters
     skipped: int = 0  # batches left out since their loss was not finite
-    seconds_of_audio: float = 0.0  # seen in this epoch, by all processes
+    seen: float = 0.0  # of this epoch, by all processes, in the unit of the loader
     train_seconds: float = 0.0  # wall-clock time, over all starts of this run
 
 
@@ -120,14 +97,14 @@ class Trainer:
         self,
         model: nn.Module,
         loss_function: LossFunction,
-        train: BatchLoader,
-        dev: BatchLoader | None,
+        train: Loader,
+        dev: Loader | None,
         options: TrainingOptions,
         exp_dir: Path,
         workers: Workers,
         resolved_options: dict[str, Any],
         watch: Watch | None = None,
-        watched: Batch | None = None,
+        watched: AnyBatch | None = None,
     ):
         """All that a run needs.
 
@@ -202,9 +179,9 @@ class Trainer:
         batches = self.train.batches(progress.epoch, skip=progress.batch)
         bar = tqdm(
             desc=f"epoch {progress.epoch + 1}/{self.options.epochs}",
-            total=round(self.train.total_seconds),
-            initial=round(progress.seconds_of_audio),
-            unit="s",
+            total=round(self.train.total_size),
+            initial=round(progress.seen),
+            unit=self.train.unit,
             disable=None if self.workers.is_main else True,
             leave=False,
         )
@@ -215,30 +192,31 @@ class Trainer:
                 progress.batch += 1
                 now = time.monotonic()
                 progress.train_seconds, started = progress.train_seconds + now - started, now
-                bar.update(round(progress.seconds_of_audio) - bar.n)
+                bar.update(round(progress.seen) - bar.n)
                 bar.set_postfix(loss=f"{self.sums['loss'] / max(self.sums['tokens'], 1):.3f}")
                 if progress.batch % self.options.checkpoint_every == 0:
                     self._save()
         self._finish_epoch()
 
-    def _run_batch(self, batch: Batch) -> None:
-        with enough_memory(batch, "loading.max_duration"):
+    def _run_batch(self, batch: AnyBatch) -> None:
+        with enough_memory(batch, self.train.memory_option):
             self._learn(batch)
 
-    def _learn(self, batch: Batch) -> None:
+    def _learn(self, batch: AnyBatch) -> None:
         progress = self.progress
         batch = batch.to(self.workers.device)
         loss = self._loss(self.wrapped, self._augment(batch))
         sums = torch.tensor(
-            [loss.total.item(), loss.tokens, loss.frames, batch.seconds, *loss.counts.values()],
+            [loss.total.item(), loss.tokens, loss.frames, batch.size, *loss.counts.values()],
             dtype=torch.float64,
             device=self.workers.device,
         )
-        total, tokens, frames, seconds, *counts = self.workers.sum(sums).tolist()
-        position = progress.epoch + progress.seconds_of_audio / self.train.total_seconds
-        progress.seconds_of_audio += seconds
+        total, tokens, frames, size, *counts = self.workers.sum(sums).tolist()
+        position = progress.epoch + progress.seen / self.train.total_size
+        progress.seen += size
         if not math.isfinite(total):
-            self._leave_out(batch, total)
+            terms = [n for n, x in zip(loss.counts, counts, strict=True) if not math.isfinite(x)]
+            self._leave_out(batch, total, terms)
             return
 
         rate = learning_rate(
@@ -256,7 +234,7 @@ class Trainer:
             self.scaler.step(self.optimizer)  # which leaves out an overflow of fp16 itself
             self.scaler.update()
         else:
-            self._leave_out(batch, norm.item())
+            self._leave_out(batch, norm.item(), ["gradient"])
             return
 
         progress.step += 1
@@ -283,7 +261,7 @@ class Trainer:
         progress.train_seconds += time.monotonic() - started
         record["train_seconds"] = round(progress.train_seconds, 1)
         self.history.append(record)
-        progress.epoch, progress.batch, progress.seconds_of_audio = progress.epoch + 1, 0, 0.0
+        progress.epoch, progress.batch, progress.seen = progress.epoch + 1, 0, 0.0
         self.sums.clear()
         if not self.workers.is_main:
             return
@@ -306,11 +284,15 @@ class Trainer:
         if self.watch is None or self.watched is None:
             return
         self.model.eval()
-        scalars, figures = self.watch(self.watched.to(self.workers.device))
-        for name, value in scalars.items():
-            self.tensorboard.add_scalar(f"watched/{name}", value, self.progress.step)
-        for name, figure in figures.items():
-            self.tensorboard.add_figure(f"watched/{name}", figure, self.progress.step)
+        watched, step = self.watch(self.watched.to(self.workers.device)), self.progress.step
+        for name, value in watched.scalars.items():
+            self.tensorboard.add_scalar(f"watched/{name}", value, step)
+        for name, figure in watched.figures.items():
+            self.tensorboard.add_figure(f"watched/{name}", figure, step)
+        for name, values in watched.histograms.items():
+            self.tensorboard.add_histogram(f"watched/{name}", values, step)
+        for note in watched.notes:
+            tqdm.write(f"note: {note}")
 
     @torch.no_grad()
     def _validate(self) -> Counter[str]:
@@ -318,14 +300,14 @@ class Trainer:
         self.model.eval()
         sums: Counter[str] = Counter()
         for batch in self.dev.batches():
-            with enough_memory(batch, "loading.max_duration"):
+            with enough_memory(batch, self.train.memory_option):
                 loss = self._loss(self.model, batch.to(self.workers.device))
             sums.update(loss=loss.total.item(), tokens=loss.tokens, frames=loss.frames)
             sums.update(loss.counts)
         values = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.workers.device)
         return Counter(dict(zip(sums, self.workers.sum(values).tolist(), strict=True)))
 
-    def _loss(self, model: nn.Module, batch: Batch) -> Loss:
+    def _loss(self, model: nn.Module, batch: AnyBatch) -> Loss:
         if not self._half:
             return self.loss_function(model, batch)
         dtype = torch.float16 if self.options.precision == "fp16" else torch.bfloat16
@@ -336,25 +318,33 @@ class Trainer:
     def _half(self) -> bool:
         return self.options.precision != "fp32" and self.workers.device.type == "cuda"
 
-    def _augment(self, batch: Batch) -> Batch:
+    def _augment(self, batch: AnyBatch) -> AnyBatch:
         mask = self.options.spec_augment
         if mask.p == 0 or self.progress.epoch < mask.after_epochs:
             return batch
         # In this process and not in a loading worker: its random state is in the checkpoint.
         return masked(batch, self.spec_augment)
 
-    def _leave_out(self, batch: Batch, value: float) -> None:
-        """Note a batch whose loss or gradient is not finite; stop if there were too many."""
+    def _leave_out(self, batch: AnyBatch, value: float, terms: Sequence[str]) -> None:
+        """Note a batch whose loss or gradient is not finite; stop if there were too many.
+
+        Args:
+            batch: which one.
+            value: of its loss or gradient.
+            terms: what of it is not finite, where that is known.
+        """
         self.progress.skipped += 1
         path = self.exp_dir / "log" / f"nonfinite_batches.{self.workers.rank}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         where = {"epoch": self.progress.epoch + 1, "batch": self.progress.batch + 1}
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**where, "loss": str(value), "utterances": batch.ids}) + "\n")
+            said = {"loss": str(value), "not_finite": list(terms), "utterances": batch.ids}
+            file.write(json.dumps({**where, **said}) + "\n")
         if self.progress.skipped > self.options.max_skipped:
             raise UserError(
-                f"the loss was not finite ({value}) in {self.progress.skipped} batches; their "
-                f"utterances are in {path}.\nLook at these, lower training.schedule.peak, or raise "
+                f"not finite ({', '.join(terms) or 'loss'}: {value}) in {self.progress.skipped} "
+                f"batches; their {batch.things} are in {path}\n"
+                "Look at these, lower training.schedule.peak, or raise "
                 "training.max_skipped; ./run.sh goes on from the last checkpoint."
             )
 

@@ -8,7 +8,7 @@ from bench import train_step
 from bench.train_step import Clock, TimedLoader, TimedLoss, main, print_shares, time_loss
 from plateau.config import UserError
 from plateau.data.loading import Batch
-from plateau.training.trainer import Loss
+from plateau.training.interfaces import Loss
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def make_batch(seconds=1.0):
 
 
 class Loader:
-    total_seconds = 6.0
+    total_size, unit, memory_option = 6.0, "s", "loading.max_duration"
 
     def __init__(self):
         self.epochs = []

@@ -14,7 +14,7 @@ from conformer_ctc.options import Options
 from plateau import config
 from plateau.config import UserError
 from plateau.data.kaldi import Utterance, write_data_dir
-from plateau.training.trainer import Loss
+from plateau.training.interfaces import Loss
 from tests.training.toy import RATE, speak
 
 OVERRIDES = [

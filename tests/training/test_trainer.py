@@ -81,7 +81,7 @@ def plain_loop(cuts: CutSet, options: TrainingOptions, loss_function, world_size
         make_loader(cuts[:-2], Workers(rank, world_size, torch.device("cpu")), shuffle=True)
         for rank in range(world_size)
     ]
-    hours, step = loaders[0].total_seconds, 0
+    hours, step = loaders[0].total_size, 0
     for epoch in range(options.epochs):
         heard = 0.0
         for batches in zip(*(loader.batches(epoch) for loader in loaders), strict=True):
@@ -248,6 +248,8 @@ def test_batches_that_are_not_finite_are_left_out_and_named(cuts, tmp_path, loss
     records = nonfinite(tmp_path)
     assert [record["epoch"] for record in records] == [1, 2, 3]
     assert all(record["loss"] == "nan" for record in records)
+    part = ["gradient"] if loss_function is poisoned_gradient else []
+    assert all(record["not_finite"] == part for record in records)
     for epoch, record in enumerate(records):
         batches = [batch.ids for batch in make_loader(cuts[:-2], shuffle=True).batches(epoch)]
         assert POISON in record["utterances"]
@@ -259,7 +261,7 @@ def test_batches_that_are_not_finite_are_left_out_and_named(cuts, tmp_path, loss
 @pytest.mark.parametrize("loss_function", [poisoned_loss, poisoned_gradient])
 def test_too_many_batches_that_are_not_finite_stop_the_training(cuts, tmp_path, loss_function):
     options = dataclasses.replace(CALM, max_skipped=1)
-    with pytest.raises(UserError, match=r"not finite \(nan\) in 2 batches") as error:
+    with pytest.raises(UserError, match=r"not finite \(\w+: nan\) in 2 batches") as error:
         make_trainer(cuts, tmp_path, options, loss_function).run()
     assert str(tmp_path / "log" / "nonfinite_batches.0.jsonl") in str(error.value)
     assert len(nonfinite(tmp_path)) == 2

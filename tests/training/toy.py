@@ -22,9 +22,10 @@ from plateau.data.loading import Batch, BatchLoader, LoadingOptions
 from plateau.data.manifests import to_manifests
 from plateau.training.checkpoint import set_seed
 from plateau.training.distributed import Workers, join
+from plateau.training.interfaces import Loss
 from plateau.training.schedule import ScheduleOptions
 from plateau.training.spec_augment import SpecAugmentOptions
-from plateau.training.trainer import Loss, Trainer, TrainingOptions
+from plateau.training.trainer import Trainer, TrainingOptions
 
 RATE = 8000  # Hz
 TONES = {"a": 300, "b": 800, "c": 2000}  # Hz
