@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2034 # local/kinds/ uses some
 # The main job: from a corpus to a trained, decoded and scored model.
 #
 #   ./run.sh                                     espeak corpus, Conformer with CTC, all stages
@@ -43,7 +44,7 @@ cd "$(dirname "$0")"
 
 stage=0
 stop_stage=8
-corpus=espeak
+corpus=
 corpus_dir=
 dev_set=
 test_sets=
@@ -67,6 +68,8 @@ case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
 case $config in "" | /*) ;; *) config=$called_from/$config ;; esac
 keep=()
 if [ -n "$exp" ]; then keep=(--keep); fi
+# Of a recipe that does not take speech.
+corpus=${corpus:-$(cat "$recipe/conf/corpus" 2>/dev/null || echo espeak)}
 exp=${exp:-$(IFS=,; echo "default${*:+,$*}" | tr '/ ' '__' | cut -c 1-120)}
 data=data/$corpus
 exp_dir=exp/$corpus/$recipe/$exp
@@ -79,67 +82,25 @@ fi
 # get other options while it is trained.
 mkdir -p "$data" "$exp_dir/log"
 lock 8 "$exp_dir"
-lang=$data/$(python local/configure.py --corpus "$corpus" --recipe "$recipe" --exp-dir "$exp_dir" \
+configured=$(python local/configure.py --corpus "$corpus" --recipe "$recipe" --exp-dir "$exp_dir" \
   ${config:+--config "$config"} ${dev_set:+--dev-set "$dev_set"} ${test_sets:+--test-sets "$test_sets"} \
   "${keep[@]}" -- "$@")
+read -r kind prepared <<<"$configured"
 lock 9 "$data"
 
-# Names and checksums of the files of data directories, given as a pattern.
-contents_of() {
-  # shellcheck disable=SC2086 # a pattern
-  (cd "$data" && sha256sum $1/{wav.scp,text,utt2spk,segments,ctm,phones.ctm} 2>/dev/null) || true
-}
-
-# Size and time of each audio file that a wav.scp names. Shell commands are no files.
-audio_of_sets() {
-  cat "$data"/*/wav.scp 2>/dev/null | tr -d '\r' | grep -v '|[[:space:]]*$' |
-    sed -E 's/^[^[:space:]]+[[:space:]]+//; s/[[:space:]]+$//' | LC_ALL=C sort -u |
-    xargs -d '\n' -r stat -L -c '%s %.9Y %n' 2>/dev/null || true
-}
-
-make_corpus() {
-  if [ ! -f "egs/$corpus/prepare.py" ]; then return; fi
-  python "egs/$corpus/prepare.py" "$data" --config "$exp_dir/config.yaml" --nj "$nj" \
-    ${corpus_dir:+--corpus-dir "$corpus_dir"}
-  echo "$corpus_dir" >"$data/corpus_dir"
-}
-if [ -z "$corpus_dir" ] && [ -f "$data/corpus_dir" ]; then corpus_dir=$(cat "$data/corpus_dir"); fi
-run_stage 0 "corpus" "$data/.done" \
-  "$(options_of corpus) $corpus_dir" \
-  -- make_corpus # its outputs are the user's to mend
-
-# Which set is for what; as long as there is no data the answer is not needed.
-dev='' tests=''
-if [ "$stop_stage" -gt 0 ] && [ "$stage" -lt 8 ]; then
-  sets=$(python local/sets.py "$data" "$exp_dir/config.yaml")
-  { read -r dev && read -r tests || true; } <<<"$sets"
-fi
-
-make_manifests() {
-  local pipes=()
-  if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
-  rm -f "$data/fbank/.done" # its cuts are among the manifests
-  python local/make_manifests.py "$data" "${pipes[@]}" --nj "$nj" # checks the directories first
-}
-run_stage 1 "data directories and manifests" "$data/manifests/.done" \
-  "$(contents_of '*') $(audio_of_sets)" \
-  '*_recordings_*' '*_supervisions_*' -- make_manifests
-
-run_stage 2 "features" "$data/fbank/.done" \
-  "$(options_of features) $(mark "$data/manifests/.done")" \
-  . '../manifests/*_cuts_*' -- python local/compute_fbank.py "$data" "$exp_dir/config.yaml" --nj "$nj"
-
-run_stage 3 "tokens" "$lang/.done" \
-  "$(options_of tokens) $(file_of lexicon) $(mark "$data/manifests/.done")" \
-  . -- python local/make_tokens.py "$data" "$exp_dir/config.yaml"
+# Stages 0 to 3 are those of the kind of data; they say what training and decoding depend on.
+dev='' tests='' trained_on='' decoded_on=''
+# shellcheck source=/dev/null
+. "local/kinds/$kind.sh"
 unlock 9
 
-# Not all of stage 2: who adds a test set need not train again, nor who copies the data, which changes
-# the times of files; other audio has other statistics. Nor does it matter who loads batches.
-trained_with="$(options_except corpus decoding dev_set test_sets | grep -v '^  num_workers:') \
-$(contents_of train) $dev ${dev:+$(contents_of "$dev")} $(file_of lexicon) $(checksum_of "$data/fbank/statistics.json")"
+# A recipe's own script, or the one for all.
+script() { if [ -f "$recipe/$1" ]; then echo "$recipe/$1"; else echo "local/$1"; fi; }
+
+# It does not matter who loads batches.
+trained_with="$(options_except corpus decoding dev_set test_sets | grep -v '^  num_workers:') $trained_on"
 run_stage 4 "pre-flight checks" "$exp_dir/.checked" "$trained_with $tests" \
-  -- python local/check.py "$recipe" "$exp_dir"
+  -- python "$(script check.py)" "$exp_dir"
 
 train() {
   local launch=(python)
@@ -166,18 +127,18 @@ if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 6 ]; then
 fi
 # shellcheck disable=SC2086
 run_stage 6 "decoding" "$exp_dir/.decoded" \
-  "$(options_of decoding) $(file_of arpa) $model $(mark "$data/fbank/.done") $tests" \
+  "$(options_of decoding) $(file_of arpa) $model $decoded_on $tests" \
   'decode_*' -- $decode_cmd python "$recipe/decode.py" "$exp_dir"
 
 if [ -f "$recipe/align.py" ]; then
   # shellcheck disable=SC2086
   run_stage 7 "alignment" "$exp_dir/.aligned" \
-    "$model $(mark "$data/fbank/.done") $tests" \
+    "$model $decoded_on $tests" \
     'align_*' -- $decode_cmd python "$recipe/align.py" "$exp_dir"
 elif [ "$stage" -eq 7 ]; then
   echo "stage 7, alignment: not there yet for $recipe"
 fi
 if [ "$stage" -le 8 ] && [ "$stop_stage" -ge 8 ]; then
   python local/results.py "$exp_dir"
-  python local/report.py "$exp_dir"
+  python "$(script report.py)" "$exp_dir"
 fi

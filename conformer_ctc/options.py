@@ -7,7 +7,7 @@ from plateau.decoding.run import CommonDecodingOptions
 from plateau.models.encoder import EncoderOptions
 from plateau.models.prior import PriorOptions
 from plateau.ranges import COUNT, SHARE, above, at_least, check_options
-from plateau.training.experiment import ExperimentOptions
+from plateau.training.experiment import SpeechOptions
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class DecodingOptions(CommonDecodingOptions):
 
 
 @dataclass(frozen=True)
-class Options(ExperimentOptions):
+class Options(SpeechOptions):
     """An encoder with CTC.
 
     Args:

@@ -21,13 +21,13 @@ from plateau.training.experiment import Experiment, corpus_of, lang_dir, options
 from plateau.training.selection import long_enough
 
 
-def main(recipe: str, exp_dir: Path) -> None:
+def main(exp_dir: Path) -> None:
     """Check an experiment; notes do not stop it, errors do.
 
     Args:
-        recipe: the recipe's folder
         exp_dir: the experiment's folder, with its config.yaml
     """
+    recipe = exp_dir.resolve().parent.name
     options = Experiment(exp_dir).options(options_class(recipe))
     corpus = corpus_of(options)
     tokenizer = read_lang(lang_dir(options))

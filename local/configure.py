@@ -2,7 +2,8 @@
 
 The options are a YAML file's, then the overrides on the command line. Without --config: those of
 the experiment if it is there and --keep is given, else egs/<corpus>/conf/<recipe>.yaml, else
-<recipe>/conf/default.yaml. Prints the name of the token folder, which the shell needs to know.
+<recipe>/conf/default.yaml. Prints what the shell needs to know: the kind of data, and the folder
+that stage 3 makes of it, if any.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> None:
         overrides.append(f"test_sets={json.dumps(args.test_sets.replace(',', ' ').split())}")
     options = config.load(options_class(args.recipe), source, overrides=overrides)
     config.save(options, experiment.config)
-    print(options.tokens.lang)
+    print(options.kind, options.prepared)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,18 @@ from plateau.config import cli, read_yaml
 from plateau.data.corpus import TRAIN, Corpus
 
 
-def main(data_dir: Path, config: Path) -> None:
+def main(data_dir: Path, config: Path, mark: str = "wav.scp") -> None:
     """Print a line with the development set, empty where there is none, and one with the test sets.
 
     Sets that are for nothing are told on stderr.
 
     Args:
-        data_dir: the corpus's folder, data/NAME
+        data_dir: the corpus's folder, data/NAME, or one below it
         config: the experiment's config.yaml
+        mark: the file that the folder of a set has
     """
     options = read_yaml(config)
-    corpus = Corpus(data_dir, options["dev_set"], tuple(options["test_sets"]))
+    corpus = Corpus(data_dir, options["dev_set"], tuple(options["test_sets"]), mark)
     corpus.check_train()
     dev, tests = corpus.dev_set(), corpus.test_sets()
     print(dev, " ".join(tests), sep="\n")

@@ -112,7 +112,7 @@ def run_job(recipe: str, exp_dir: Path, overrides: Sequence[str]) -> None:
     run("local/make_manifests.py", "data/toy")
     run("local/compute_fbank.py", "data/toy", config, "--nj", "1")
     run("local/make_tokens.py", "data/toy", config)
-    run("local/check.py", recipe, str(exp_dir))
+    run("local/check.py", str(exp_dir))
     run(f"{recipe}/train.py", str(exp_dir))
     run(f"{recipe}/decode.py", str(exp_dir))
     run("local/results.py", str(exp_dir))

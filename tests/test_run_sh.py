@@ -28,7 +28,7 @@ case $script in
         case $option in $section.*) option=${option#*.} && echo "  ${option/=/: }" ;; esac
       done
     done >"$exp_dir/config.yaml"
-    echo lang_bpe
+    echo speech lang_bpe
     ;;
   local/sets.py)
     cat sets 2>/dev/null || printf 'dev\ndev test\n'
@@ -70,6 +70,7 @@ class Clone:
         (root / "egs" / "toy" / "prepare.py").touch()
         for name in ("run.sh", "cmd.sh", "utils/stages.sh", "utils/parse_options.sh"):
             shutil.copy(ROOT / name, root / name)
+        shutil.copytree(ROOT / "local" / "kinds", root / "local" / "kinds")
         (root / "path.sh").write_text(f'export PATH="{root}/bin:$PATH"\n')
         (root / "bin" / "python").write_text(PYTHON)
         (root / "bin" / "python").chmod(0o755)

@@ -10,7 +10,7 @@ from plateau.models.encoder import EncoderOptions
 from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions
 from plateau.ranges import COUNT, PROBABILITY, SHARE, SIZE, above, at_least, check_options
-from plateau.training.experiment import ExperimentOptions
+from plateau.training.experiment import SpeechOptions
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class DecodingOptions(CommonDecodingOptions):
 
 
 @dataclass(frozen=True)
-class Options(ExperimentOptions):
+class Options(SpeechOptions):
     """A transducer.
 
     Args:

@@ -30,7 +30,7 @@ from plateau.decoding.files import Interval, emitted, whole_milliseconds
 from plateau.io import write_json, write_text
 from plateau.results import make_records
 from plateau.text import normalise
-from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of, lang_dir
+from plateau.training.experiment import Experiment, SpeechOptions, corpus_of, lang_dir
 
 # Words of a lower confidence are listed: either they were not said, or not so. Of 60 words put into
 # transcripts of espeak's test_clean where they were not said, this finds 60 with a CTC model and 59
@@ -51,7 +51,7 @@ class Aligner:
         max_seconds: longer utterances would take too much memory, and are left out.
     """
 
-    options: ExperimentOptions
+    options: SpeechOptions
     subsampling_factor: int
     align: Callable[[Tensor, Tensor, Sequence[Sequence[Sequence[int]]]], list[Alignment]]
     frames_needed: Callable[[Sequence[Sequence[int]]], int]
@@ -265,7 +265,7 @@ def measures(
 
 
 def _new_words(
-    options: ExperimentOptions, utterances: Iterable[AlignedUtterance], speller: Speller
+    options: SpeechOptions, utterances: Iterable[AlignedUtterance], speller: Speller
 ) -> list[str]:
     """Words that are in no transcript of the training set, sorted; none if that is not there."""
     corpus = corpus_of(options)

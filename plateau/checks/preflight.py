@@ -20,7 +20,7 @@ from plateau.data.features import FeatureOptions, load_statistics
 from plateau.data.loading import enough_memory, load_batch
 from plateau.data.tokens import UNKNOWN, WORD_START, Tokenizer
 from plateau.text import RESERVED
-from plateau.training.experiment import ExperimentOptions
+from plateau.training.experiment import SpeechOptions
 from plateau.training.interfaces import LossFunction
 
 FASTEST_SPEECH = 40.0  # characters per second; the fastest speakers reach about 25
@@ -152,7 +152,7 @@ def check_model(
 
 
 def check_memory(
-    model: nn.Module, loss_function: LossFunction, cuts: list[Cut], options: ExperimentOptions
+    model: nn.Module, loss_function: LossFunction, cuts: list[Cut], options: SpeechOptions
 ) -> None:
     """A step of training on the longest utterances, as many as are a batch.
 

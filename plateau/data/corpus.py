@@ -16,17 +16,19 @@ DEV_NAMES = ("dev", "valid", "validation", "val", "cv", "devel", "development", 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus under ``root`` = ``data/<corpus>``; its sets are the folders with a `wav.scp`.
+    """A corpus under ``root`` = ``data/<corpus>``; its sets are the folders with a file `mark`.
 
     Args:
         root: its folder.
         named_dev: the set to look at while training; "": see `dev_set`.
         named_tests: the sets to decode; none: see `test_sets`.
+        mark: the file that the folder of a set has; Kaldi's data directories have a `wav.scp`.
     """
 
     root: Path
     named_dev: str = ""
     named_tests: tuple[str, ...] = ()
+    mark: str = "wav.scp"
 
     @property
     def name(self) -> str:
@@ -35,7 +37,7 @@ class Corpus:
 
     def sets(self) -> list[str]:
         """Names of the data directories, sorted."""
-        return sorted(path.parent.name for path in self.root.glob("*/wav.scp"))
+        return sorted(path.parent.name for path in self.root.glob(f"*/{self.mark}"))
 
     def dev_set(self) -> str:
         """The set that training looks at after each epoch; "" where there is none.
@@ -92,7 +94,7 @@ class Corpus:
         if TRAIN in sets:
             return
         if not sets:
-            raise UserError(f"{self.root}: no */wav.scp; put Kaldi data directories there")
+            raise UserError(f"{self.root}: no */{self.mark}; put data directories there")
         likely = next((s for s in sets if s.startswith(TRAIN)), "SET")
         raise UserError(
             f"{self.root}: no set of the name {TRAIN}, which is trained on; there is "

@@ -18,7 +18,7 @@ from plateau.decoding.evaluate import Decoded, Hypothesis, evaluate
 from plateau.io import write_json
 from plateau.ranges import COUNT, Range, at_least, check_options
 from plateau.results import RTF, make_records
-from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of
+from plateau.training.experiment import Experiment, SpeechOptions, corpus_of
 
 Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # From what `Encode` gives to an n-best list for each utterance: best first, at least one.
@@ -64,7 +64,7 @@ def single(search: Callable[[Tensor, Tensor], Sequence[Hypothesis]]) -> Search:
 @torch.no_grad()
 def decode_test_sets(
     experiment: Experiment,
-    options: ExperimentOptions,
+    options: SpeechOptions,
     decoding: CommonDecodingOptions,
     tokenizer: Tokenizer,
     subsampling_factor: int,

@@ -10,7 +10,7 @@ from torch import nn
 
 from plateau.config import UserError
 from plateau.data.corpus import TRAIN, Corpus
-from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of
+from plateau.training.experiment import Experiment, SpeechOptions, corpus_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class About:
 
 
 def about(
-    experiment: Experiment, options: ExperimentOptions, model: nn.Module, tokens: Sequence[str]
+    experiment: Experiment, options: SpeechOptions, model: nn.Module, tokens: Sequence[str]
 ) -> About:
     """What is known of a trained experiment.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, ClassVar
 
 from plateau.config import T, UserError, load, read_yaml
 from plateau.data.corpus import Corpus
@@ -18,7 +18,10 @@ from plateau.training.trainer import TrainingOptions
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """Options of an experiment, whatever its model; a recipe adds its own.
+    """Options of an experiment, whatever its data and its model; a recipe adds its own.
+
+    ``kind`` says what data it takes, and ``prepared`` which folder of the corpus stage 3 makes, if
+    it makes any: ``local/kinds/<kind>.sh`` has the stages 0 to 3.
 
     Args:
         data_dir: the corpus's folder, ``data/<corpus>``; `run.sh` sets it
@@ -27,23 +30,42 @@ class ExperimentOptions:
         test_sets: the sets to decode and align; without them, see
             `plateau.data.corpus.Corpus.test_sets`. `run.sh --test-sets` sets them
         corpus: options of ``egs/<corpus>/prepare.py``
-        features: see `FeatureOptions`
-        tokens: see `TokenOptions`
-        loading: see `LoadingOptions`
-        training: see `TrainingOptions`
     """
 
     data_dir: str = ""
     dev_set: str = ""
     test_sets: tuple[str, ...] = ()
     corpus: dict[str, Any] = field(default_factory=dict)
+
+    kind: ClassVar[str] = ""
+    prepared: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        check_options(self, "")
+
+
+@dataclass(frozen=True)
+class SpeechOptions(ExperimentOptions):
+    """Options of an experiment on transcribed speech; see `ExperimentOptions` too.
+
+    Args:
+        features: see `FeatureOptions`
+        tokens: see `TokenOptions`
+        loading: see `LoadingOptions`
+        training: see `TrainingOptions`
+    """
+
     features: FeatureOptions = FeatureOptions()
     tokens: TokenOptions = TokenOptions()
     loading: LoadingOptions = LoadingOptions()
     training: TrainingOptions = TrainingOptions()
 
-    def __post_init__(self) -> None:
-        check_options(self, "")
+    kind: ClassVar[str] = "speech"
+
+    @property
+    def prepared(self) -> str:
+        """The token folder."""
+        return self.tokens.lang
 
 
 def options_class(recipe: str) -> type[ExperimentOptions]:
@@ -125,11 +147,11 @@ class Experiment:
         return load(cls, self.config, section)
 
 
-def corpus_of(options: ExperimentOptions) -> Corpus:
+def corpus_of(options: SpeechOptions) -> Corpus:
     """The corpus that the options name."""
     return Corpus(Path(options.data_dir), options.dev_set, options.test_sets)
 
 
-def lang_dir(options: ExperimentOptions) -> Path:
+def lang_dir(options: SpeechOptions) -> Path:
     """The token folder that the options name."""
     return Path(options.data_dir) / options.tokens.lang

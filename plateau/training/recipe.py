@@ -13,8 +13,14 @@ from plateau.data.loading import BatchLoader, load_batch
 from plateau.data.tokens import read_lang
 from plateau.training import checkpoint
 from plateau.training.checkpoint import set_seed
-from plateau.training.distributed import join
-from plateau.training.experiment import Experiment, ExperimentOptions, corpus_of, lang_dir
+from plateau.training.distributed import Workers, join
+from plateau.training.experiment import (
+    Experiment,
+    ExperimentOptions,
+    SpeechOptions,
+    corpus_of,
+    lang_dir,
+)
 from plateau.training.interfaces import LossFunction, Watch
 from plateau.training.selection import long_enough
 from plateau.training.trainer import Trainer
@@ -27,17 +33,18 @@ class Recipe:
     """What a recipe brings to the trainer: ``build(options)`` in ``<recipe>/train.py`` makes it.
 
     Args:
-        model: untrained. ``model.output_lengths`` tells the frames of its encoder's output.
+        model: untrained. For speech, ``model.output_lengths`` tells the frames of its encoder's
+            output.
         loss_function: of a batch.
-        frames_needed: the fewest frames of the encoder's output that an alignment of a transcript
-            has, which is given as the tokens of each word.
+        frames_needed: of speech: the fewest frames of the encoder's output that an alignment of a
+            transcript has, which is given as the tokens of each word.
         watch: what TensorBoard shows, after each epoch, of the first utterances of the development
             set, or of the training set where there is none.
     """
 
     model: nn.Module
     loss_function: LossFunction
-    frames_needed: Callable[[Sequence[Sequence[int]]], int]
+    frames_needed: Callable[[Sequence[Sequence[int]]], int] | None = None
     watch: Watch | None = None
 
 
@@ -66,17 +73,23 @@ def load_final(
     return options, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def train(
-    exp_dir: Path, options: ExperimentOptions, build: Callable[[ExperimentOptions], Recipe]
-) -> None:
-    """Train an experiment, or go on with it; in as many processes as `torchrun` started."""
+def build_seeded(
+    options: ExperimentOptions, build: Callable[[T], Recipe], workers: Workers
+) -> Recipe:
+    """An untrained recipe: the same model in all processes, but not the same dropout."""
+    set_seed(options.training.seed)
+    recipe = build(options)
+    if not workers.is_main:
+        set_seed(options.training.seed + workers.rank)
+    return recipe
+
+
+def train(exp_dir: Path, options: SpeechOptions, build: Callable[[SpeechOptions], Recipe]) -> None:
+    """Train an experiment on speech, or go on with it; in all processes of `torchrun`."""
     corpus = corpus_of(options)
     tokenizer = read_lang(lang_dir(options))
     workers = join()
-    set_seed(options.training.seed)
-    recipe = build(options)
-    if not workers.is_main:  # the same model (torch sees to it), but not the same dropout
-        set_seed(options.training.seed + workers.rank)
+    recipe = build_seeded(options, build, workers)
 
     dev = corpus.dev_set()  # there may be none
     loaders = {}
@@ -100,9 +113,8 @@ def train(
             world_size=workers.world_size,
         )
     if workers.is_main:
-        parameters = sum(p.numel() for p in recipe.model.parameters())
         hours = loaders[TRAIN].total_size / 3600
-        print(f"{parameters / 1e6:.2f} M parameters, {hours:.2f} h of training speech an epoch")
+        print(f"{size_of(recipe.model)}, {hours:.2f} h of training speech an epoch")
     trainer = Trainer(
         recipe.model,
         recipe.loss_function,
@@ -117,3 +129,8 @@ def train(
     )
     trainer.run()
     workers.close()
+
+
+def size_of(model: nn.Module) -> str:
+    """How many parameters a model has, in words."""
+    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters"

@@ -15,7 +15,7 @@ from plateau.models.encoder import EncoderOptions
 from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions
 from plateau.models.transducer import TransducerModel
-from plateau.training.experiment import ExperimentOptions
+from plateau.training.experiment import SpeechOptions
 
 
 def test_utterances_that_cannot_be_aligned_are_named(tmp_path):
@@ -37,7 +37,7 @@ def test_utterances_that_cannot_be_aligned_are_named(tmp_path):
         def frames_needed(words):
             return 1 if topology == "rnnt" else sum(map(len, words))
 
-        aligner = Aligner(ExperimentOptions(), 4, align, frames_needed)
+        aligner = Aligner(SpeechOptions(), 4, align, frames_needed)
         durations = dict(zip(batch.ids, (0.4, 0.4, 0.08, 0.4), strict=True))
         return list(aligned(aligner, [batch], Speller(tokenizer), durations))
 
@@ -81,6 +81,6 @@ def test_why_there_is_no_alignment(tmp_path, alignment, duration, reason):
     """Too few frames are said only where that was seen; else what the model says."""
     tokenizer = make_lang(tmp_path / "lang_char", ["ab ba"], TokenOptions(kind="char"))
     batch = Batch(torch.zeros(1, 12, 8), torch.tensor([12]), ["ab b"], ["x"], duration)
-    aligner = Aligner(ExperimentOptions(), 4, lambda *_: [alignment], lambda words: 5)
+    aligner = Aligner(SpeechOptions(), 4, lambda *_: [alignment], lambda words: 5)
     (said,) = aligned(aligner, [batch], tokenizer, {"x": duration})
     assert said.startswith(reason)

@@ -176,7 +176,7 @@ def test_another_topology_with_a_prior(job):
     loss = ["topology=silence", "viterbi=0.2", "prior.estimator=epoch", "warm_up_steps=4"]
     decoding = ["decoding.methods=[lexicon]", "decoding.prior_scale=0.2"]
     start("conformer_ctc", exp_dir, [f"loss.{x}" for x in loss] + decoding)
-    run("local/check.py", "conformer_ctc", str(exp_dir))
+    run("local/check.py", str(exp_dir))
     run("conformer_ctc/train.py", str(exp_dir))
     run("conformer_ctc/decode.py", str(exp_dir))
     run("conformer_ctc/align.py", str(exp_dir), "--sets", "dev", "--prior-scale", "0.1")

@@ -12,7 +12,7 @@ from plateau.data.tokens import LexiconTokenizer
 from plateau.decoding import run
 from plateau.decoding.run import CommonDecodingOptions, decode_test_sets, single
 from plateau.io import read_json
-from plateau.training.experiment import Experiment, ExperimentOptions
+from plateau.training.experiment import Experiment, SpeechOptions
 from tests.training.toy import FEATURES, make_cut_set
 
 TOKENS = ["<blk>", "<unk>", "a", "b", "c"]
@@ -83,7 +83,7 @@ def decode(tmp_path, monkeypatch, cuts):
         monkeypatch.setattr(run.time, "perf_counter", lambda: fake.now)
         decode_test_sets(
             Experiment(tmp_path),
-            ExperimentOptions(data_dir=str(corpus.root), features=FEATURES),
+            SpeechOptions(data_dir=str(corpus.root), features=FEATURES),
             CommonDecodingOptions(**options),
             TOKENIZER,
             4,

@@ -41,7 +41,7 @@ def one_thread():
 class Job:
     """Stages 1 to 4 of a corpus of tones, in the current folder."""
 
-    exp_dir = Path("exp/x")
+    exp_dir = Path("exp/toy/conformer_ctc/x")
 
     def __init__(self, load_script):
         self.scripts = {
@@ -70,7 +70,7 @@ class Job:
         self.scripts["make_tokens"].main(Path("data/toy"), self.exp_dir / "config.yaml")
 
     def check(self) -> None:
-        self.scripts["check"].main("conformer_ctc", self.exp_dir)
+        self.scripts["check"].main(self.exp_dir)
 
 
 TRAIN = {
