@@ -8,7 +8,7 @@ has ``sequences.jsonl``, a line for each sequence (id, writer, text, length, crc
 import dataclasses
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -104,6 +104,14 @@ def write_set(folder: Path, sequences: Iterable[Sequence]) -> None:
     with replacing(folder / "values.npy") as temporary, temporary.open("wb") as file:
         np.save(file, np.concatenate(parts))
     write_text(folder / "sequences.jsonl", "".join(lines))
+
+
+def write_corpus(corpus_dir: Path, about: About, sets: Mapping[str, Iterable[Sequence]]) -> None:
+    """Write the sets of a corpus, and last ``about.json``, without which it is none."""
+    (corpus_dir / "about.json").unlink(missing_ok=True)
+    for name, sequences in sets.items():
+        write_set(corpus_dir / name, sequences)
+    write_about(corpus_dir, about)
 
 
 class SequenceSet:
