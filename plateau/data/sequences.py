@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -82,28 +82,56 @@ def read_about(corpus_dir: Path) -> About:
 
 
 def write_set(folder: Path, sequences: Iterable[Sequence]) -> None:
-    """Write a set.
+    """Write a set; its values are never in memory all at once.
 
     Raises:
-        UserError: two sequences have one id, or values are not (T, D) of one D.
+        UserError: two sequences have one id, or values are not (T, D) of one D, or there are none.
     """
-    lines, parts, seen = [], [], set()
-    for sequence in sequences:
-        values = np.ascontiguousarray(sequence.values, dtype=np.float32)
-        if values.ndim != 2 or (parts and values.shape[1] != parts[0].shape[1]):
-            raise UserError(f"{folder}: {sequence.id} has values of shape {values.shape}")
-        if sequence.id in seen:
-            raise UserError(f"{folder}: two sequences have the id {sequence.id}")
-        seen.add(sequence.id)
-        parts.append(values)
-        line = {"id": sequence.id, "writer": sequence.writer, "text": sequence.text}
-        line |= {"length": len(values), "crc32": zlib.crc32(values.tobytes())}
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    if not parts:
-        raise UserError(f"{folder}: there is no sequence to write")
+    lines, ids, total, dim = [], set(), 0, None
     with replacing(folder / "values.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, np.concatenate(parts))
+        _write_header(file, 0, 0)  # what it says is known last; its size is always the same
+        for sequence in sequences:
+            values = np.ascontiguousarray(sequence.values, dtype=np.float32)
+            if values.ndim != 2 or values.shape[1] != (dim or values.shape[1]):
+                raise UserError(f"{folder}: {sequence.id} has values of shape {values.shape}")
+            if sequence.id in ids:
+                raise UserError(f"{folder}: two sequences have the id {sequence.id}")
+            ids.add(sequence.id)
+            total, dim = total + len(values), values.shape[1]
+            file.write(values.tobytes())
+            line = {"id": sequence.id, "writer": sequence.writer, "text": sequence.text}
+            line |= {"length": len(values), "crc32": zlib.crc32(values.tobytes())}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        if dim is None:
+            raise UserError(f"{folder}: there is no sequence to write")
+        file.seek(0)
+        _write_header(file, total, dim)
     write_text(folder / "sequences.jsonl", "".join(lines))
+
+
+def _write_header(file: BinaryIO, total: int, dim: int) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (total, dim)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def with_steps(sequences: Iterable[Sequence], why: str) -> Iterator[Sequence]:
+    """The sequences that have a step; how many have none is told, with the first of them.
+
+    Args:
+        sequences: of one set
+        why: what to tell of those without: ``shorter than a frame``
+    """
+    left_out, kept = [], 0
+    for sequence in sequences:
+        if len(sequence.values):
+            kept += 1
+            yield sequence
+        else:
+            left_out.append(sequence.id)
+    if left_out:
+        more = "; …" if len(left_out) > 1 else ""
+        total = kept + len(left_out)
+        print(f"left out {len(left_out)} of {total}, {why}: {left_out[0]}{more}")
 
 
 def write_corpus(corpus_dir: Path, about: About, sets: Mapping[str, Iterable[Sequence]]) -> None:
