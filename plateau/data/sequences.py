@@ -7,6 +7,7 @@ has ``sequences.jsonl``, a line for each sequence (id, writer, text, length, crc
 
 import dataclasses
 import json
+import tokenize
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -162,18 +163,20 @@ class SequenceSet:
                 self.texts.append(str(line["text"]))
                 self.lengths.append(int(line["length"]))
                 self._sums.append(int(line["crc32"]))
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise UserError(f"{path}:{number}: not a line of a sequence: {error}") from None
         self._starts = np.cumsum([0, *self.lengths])
         values = self.folder / "values.npy"
         try:
             self._values = np.load(values, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
+            # numpy reads the header as Python
             raise UserError(f"{values}: cannot be read: {error}") from None
-        if self._values.ndim != 2 or len(self._values) != self._starts[-1]:
+        shape, kind = self._values.shape, self._values.dtype
+        if len(shape) != 2 or shape[0] != self._starts[-1] or kind != np.float32:
             raise UserError(
-                f"{values}: has shape {self._values.shape}, but the lengths in {path.name} sum to "
-                f"{self._starts[-1]}"
+                f"{values}: has shape {shape} of {kind}; by the lengths "
+                f"in {path.name} it should be ({self._starts[-1]}, D) of float32"
             )
 
     def __len__(self) -> int:
@@ -304,19 +307,23 @@ class SequenceLoader:
             chunks = [chunks[i] for i in random.permutation(len(chunks))]
             # As many for each process: they wait for each other.
             chunks = chunks[: len(chunks) // self._world_size * self._world_size] or chunks
-        for chunk in chunks[self._rank :: self._world_size][skip:]:
-            yield self._batch(chunk)
+        numbered = list(enumerate(chunks))
+        for number, chunk in numbered[self._rank :: self._world_size][skip:]:
+            # A batch has its own random numbers: none are drawn for those that are skipped.
+            yield self._batch(chunk, np.random.default_rng([self._seed, epoch, number]))
 
-    def _batch(self, chunk: list[tuple[int, int, int]]) -> SequenceBatch:
+    def _batch(
+        self, chunk: list[tuple[int, int, int]], random: np.random.Generator
+    ) -> SequenceBatch:
         batch = make_batch(
             Sequence(self._set.ids[index], self._set.values(index)[start:end])
             for index, start, end in chunk
         )
-        return dataclasses.replace(batch, values=self._binarised(batch.values))
+        return dataclasses.replace(batch, values=self._binarised(batch.values, random))
 
-    def _binarised(self, values: Tensor) -> Tensor:
+    def _binarised(self, values: Tensor, random: np.random.Generator) -> Tensor:
         if self._options.binarise == "none":
             return values
         if self._options.binarise == "dynamic" and self._train:
-            return torch.bernoulli(values)
+            return (torch.from_numpy(random.random(values.shape)) < values).float()
         return (values > 0.5).float()
