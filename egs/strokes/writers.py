@@ -11,7 +11,7 @@ from plateau.data.strokes import resample
 
 # The fonts of single strokes; futural has the letters of rowmans, and cursive those of scripts.
 FONTS = ("rowmans", "scripts")
-TOUCHING = 4.0  # as near as this, in units of a font, a stroke can go on from the one before
+TOUCHING = 4.0  # as near as this to its end, in units of a font, a stroke goes on from another
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,23 @@ def _font(name: str) -> HersheyFonts:
 
 
 def _joined(strokes: list[np.ndarray], lifts: float, rng: random.Random) -> list[np.ndarray]:
-    """The strokes, some of them one where one starts near the end of the one before."""
+    """The strokes, some of them one where the pen can stay on the paper."""
     joined = strokes[:1]
     for stroke in strokes[1:]:
-        touching = np.hypot(*(stroke[0] - joined[-1][-1])) <= TOUCHING
-        if touching and rng.random() >= lifts:
+        if _can_go_on(joined[-1], stroke) and rng.random() >= lifts:
             joined[-1] = np.concatenate([joined[-1], stroke])
         else:
             joined.append(stroke)
     return joined
+
+
+def _can_go_on(stroke: np.ndarray, following: np.ndarray) -> bool:
+    """Whether the way to the start of the following stroke is short, or back along this one."""
+    to_end = stroke[-1] - stroke[-2]
+    to_start = following[0] - stroke[-2]
+    share = np.clip(to_start @ to_end / (to_end @ to_end), 0, 1)
+    off = np.hypot(*(to_start - share * to_end))  # the last straight part
+    return off <= 1 or np.hypot(*(following[0] - stroke[-1])) <= TOUCHING
 
 
 def _smooth(noise: np.random.Generator, length: int) -> np.ndarray:

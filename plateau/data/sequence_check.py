@@ -102,7 +102,5 @@ def _faults_of_strokes(values: np.ndarray) -> Iterator[tuple[str, str]]:
         yield "no pen lift at the end", lifts
     repeated = np.flatnonzero(~values[:, :2].any(axis=1))
     if len(repeated):
-        yield (
-            "repeated points",
-            f"{len(repeated)} steps of no length, the first is {repeated[0] + 1}",
-        )
+        what = f"{len(repeated)} of {len(pen)} steps have no length, the first is {repeated[0] + 1}"
+        yield "repeated points", what
