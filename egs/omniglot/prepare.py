@@ -12,16 +12,28 @@ import numpy as np
 from plateau.config import UserError, cli, load
 from plateau.data.sequences import DEV, TEST, TRAIN, About, Sequence, with_steps, write_corpus
 from plateau.data.strokes import FIELDS, to_offsets
+from plateau.ranges import check_options
 from plateau.text import decode
 
 LAYOUT = "strokes_*.zip as published, or unpacked: strokes_*/ALPHABET/character01/0001_01.txt"
 NAME = re.compile(r"strokes_[^/]+/([^/]+)/(character\d+)/\d+_(\d+)\.txt")
+LARGEST_PIXEL = 1.0  # of all drawings; some have 0.79 or 0.84
 SETS = {17: DEV, 18: DEV, 19: TEST, 20: TEST}  # by number of the drawer; all others train
 
 
 @dataclass(frozen=True)
 class OmniglotOptions:
-    """There is nothing to choose."""
+    """How drawings become sequences.
+
+    Args:
+        dequantise: move each point at random within its pixel. Half of all dx are else exactly 0,
+            and the density of what is always the same has no bound
+    """
+
+    dequantise: bool = True
+
+    def __post_init__(self) -> None:
+        check_options(self, "corpus")
 
 
 def drawings(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -75,6 +87,22 @@ def parse(text: str, place: str) -> list[np.ndarray]:
     return strokes
 
 
+def dequantised(offsets: np.ndarray, id: str) -> np.ndarray:
+    """The offsets, (T, 3), of points that were moved at random within their pixels.
+
+    So the mean log-density is a lower bound of the log-probability of the pixels, but for their
+    area: Theis et al. 2016 (arXiv 1511.01844), section 3.1. Pixels differ between drawings; one is
+    as large as the drawing's smallest step in x or y, at most 1.
+    """
+    steps = np.abs(offsets[:, :2])
+    if not len(steps):
+        return offsets
+    half = min(steps[steps > 0].min(), LARGEST_PIXEL) / 2
+    random = np.random.default_rng(zlib.crc32(id.encode()))
+    moved = random.uniform(-half, half, (len(offsets) + 1, 2))
+    return np.column_stack([offsets[:, :2] + np.diff(moved, axis=0), offsets[:, 2]])
+
+
 def main(
     output: Path, corpus_dir: Path | None = None, config: Path | None = None, nj: int = 1
 ) -> None:
@@ -83,11 +111,10 @@ def main(
     Args:
         output: data/omniglot
         corpus_dir: the folder that has the zips of strokes, or what was in them
-        config: YAML whose section `corpus` is empty, as there is nothing to choose
+        config: YAML with a section `corpus` of this option: dequantise
         nj: number of parallel processes; one does
     """
-    if config is not None:
-        load(OmniglotOptions, config, section="corpus")
+    options = OmniglotOptions() if config is None else load(OmniglotOptions, config, "corpus")
     if corpus_dir is None:
         raise UserError(f"give --corpus-dir, the folder that has {LAYOUT}")
     root = corpus_dir.resolve()
@@ -105,6 +132,8 @@ def main(
             except ValueError as error:
                 raise UserError(f"{place}: {error}") from None
             id = f"{alphabet}-{character}-{drawer}"
+            if options.dequantise:
+                offsets = dequantised(offsets, id)
             sequence = Sequence(id, offsets, f"{alphabet}-{drawer}", f"{alphabet} {character}")
             sets[SETS.get(int(drawer), TRAIN)].setdefault(id, sequence)
     if not all(sets.values()):

@@ -42,12 +42,20 @@ def corpus(tmp_path) -> Path:
     return folder
 
 
+@pytest.fixture
+def exact(tmp_path) -> Path:
+    """Options with which points stay where they are."""
+    path = tmp_path / "exact.yaml"
+    path.write_text("corpus: {dequantise: false}\n")
+    return path
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_drawers_are_in_one_set_each(omniglot, corpus, tmp_path):
-    omniglot.main(tmp_path / "data", corpus)
+def test_drawers_are_in_one_set_each(omniglot, corpus, exact, tmp_path):
+    omniglot.main(tmp_path / "data", corpus, exact)
     expected = {"train": range(1, 17), "dev": (17, 18), "test": (19, 20)}
     for name, drawers in expected.items():
         made = SequenceSet(tmp_path / "data" / name)
@@ -59,6 +67,26 @@ def test_drawers_are_in_one_set_each(omniglot, corpus, tmp_path):
             assert sequence.writer == f"{sequence.id.split('-')[0]}-{drawer:02d}"
             assert sequence.values.tolist() == [[drawer, 1, 1], [2 - drawer, -6, 0], [1, 0, 1]]
     assert list(check_corpus(tmp_path / "data")) == []
+
+
+def test_points_are_moved_within_their_pixels(omniglot):
+    """Enough points that each part of a pixel is hit as often as any other."""
+    grid = 0.785
+    steps = np.random.default_rng(0).integers(-3, 4, (20000, 2)) * grid
+    offsets = np.column_stack([steps, np.zeros(len(steps))])
+    moved = omniglot.dequantised(offsets, "a")
+    assert np.array_equal(moved, omniglot.dequantised(offsets, "a"))
+    assert not np.allclose(moved, omniglot.dequantised(offsets, "b"))
+    assert np.array_equal(moved[:, 2], offsets[:, 2])
+    # all are moved together with the first point, so within a pixel of it
+    points = np.cumsum(moved[:, :2] - steps, axis=0)
+    place = (points - points.min(0)) / grid
+    assert 0.999 < place.max() <= 1
+    counts = np.histogram(place, bins=10, range=(0, 1))[0]
+    assert np.abs(counts / 4000 - 1).max() < 0.06  # four standard deviations
+    assert len(np.unique(moved[:, 0])) == len(moved)
+    # no pixel is as large as a single long step
+    assert np.allclose(omniglot.dequantised(np.array([[50, 0, 1.0]]), "a"), [[50, 0, 1]], atol=1)
 
 
 def test_zip_and_folder_and_the_folder_inside_give_the_same(omniglot, corpus, tmp_path):
@@ -148,14 +176,14 @@ def test_mistakes_are_told(omniglot, corpus, tmp_path):
     with pytest.raises(UserError, match="no drawings of all three sets\nexpected: strokes_"):
         omniglot.main(tmp_path / "data", tmp_path)
     config = tmp_path / "config.yaml"
-    config.write_text("corpus: {seed: 1}\n")
-    with pytest.raises(UserError, match="seed"):
+    config.write_text("corpus: {dequantise: 3}\n")
+    with pytest.raises(UserError, match="dequantise is 3; it must be true or false"):
         omniglot.main(tmp_path / "data", corpus, config)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the published zip is not there")
-def test_the_published_zip(omniglot, tmp_path, capsys):
-    omniglot.main(tmp_path, REAL)
+def test_the_published_zip(omniglot, exact, tmp_path, capsys):
+    omniglot.main(tmp_path, REAL, exact)
     sets = {name: SequenceSet(tmp_path / name) for name in ("train", "dev", "test")}
     assert {name: len(s) for name, s in sets.items()} == {"train": 2175, "dev": 272, "test": 272}
     assert capsys.readouterr().out.endswith("without a line: Korean-character16-02\n")
