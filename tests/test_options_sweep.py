@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from plateau.config import UserError
+from plateau.data.frames import FrameOptions
 from plateau.data.tokens import LexiconTokenizer
 from plateau.training.schedule import learning_rate
 
@@ -34,15 +35,21 @@ def options_classes() -> dict[str, type]:
     found: dict[str, type] = {"--": Toy}
     for recipe, cls in (("conformer_ctc", Ctc), ("transducer", Transducer)):
         found |= {f"{recipe}:{name}": part for name, part in _parts(cls, "")}
-    sys.path.insert(0, str(ROOT / "egs/espeak"))
-    for corpus in ("espeak", "fsdd", "mboshi", "yesno"):
-        spec = importlib.util.spec_from_file_location(
-            f"sweep_{corpus}", ROOT / "egs" / corpus / "prepare.py"
-        )
+    found["frames:frames"] = FrameOptions
+    for script in sorted(ROOT.glob("egs/*/prepare.py")):
+        corpus = script.parent.name
+        sys.path.insert(0, str(script.parent))
+        spec = importlib.util.spec_from_file_location(f"sweep_{corpus}", script)
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-        found[f"{corpus}:corpus"] = getattr(module, f"{corpus.capitalize()}Options")
-    sys.path.pop(0)
+        sys.path.pop(0)
+        (name,) = (
+            name
+            for name, value in vars(module).items()
+            if name.endswith("Options") and value.__module__ == spec.name
+        )
+        found[f"{corpus}:corpus"] = getattr(module, name)
     return found
 
 

@@ -13,6 +13,7 @@ from lhotse import (
     CutSet,
     FeatureExtractor,
     LilcomChunkyWriter,
+    MonoCut,
     RecordingSet,
     SupervisionSet,
 )
@@ -131,6 +132,18 @@ def make_extractor(options: FeatureOptions) -> FeatureExtractor:
     )
 
 
+def utterance_cuts(
+    recordings: RecordingSet, supervisions: SupervisionSet, sampling_rate: int
+) -> CutSet:
+    """One cut per utterance, named like it, resampled where the audio has another rate (Hz)."""
+    cuts = CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
+    cuts = cuts.trim_to_supervisions(keep_overlapping=False)
+    cuts = CutSet.from_cuts(cut.with_id(cut.supervisions[0].id) for cut in cuts)
+    if any(cut.sampling_rate != sampling_rate for cut in cuts):
+        cuts = cuts.resample(sampling_rate).to_eager()
+    return cuts
+
+
 def make_cuts(
     recordings: RecordingSet,
     supervisions: SupervisionSet,
@@ -146,11 +159,7 @@ def make_cuts(
         options: sampling rate, and the speeds to add where ``perturb``
         perturb: whether these are training cuts, which speed perturbation multiplies
     """
-    cuts = CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
-    cuts = cuts.trim_to_supervisions(keep_overlapping=False)
-    cuts = CutSet.from_cuts(cut.with_id(cut.supervisions[0].id) for cut in cuts)
-    if any(cut.sampling_rate != options.sampling_rate for cut in cuts):
-        cuts = cuts.resample(options.sampling_rate).to_eager()
+    cuts = utterance_cuts(recordings, supervisions, options.sampling_rate)
     if perturb:
         copies = [cuts.perturb_speed(speed) for speed in options.perturb_speed]
         # Faster copies of the shortest utterances would be too short.
@@ -228,14 +237,23 @@ def compute_features(
 def _look_at_audio(cuts: CutSet) -> None:
     """Raise `UserError` for the first utterance whose audio cannot be read."""
     for cut in cuts:
-        try:
-            cut.load_audio()
-        except Exception as error:  # Lhotse adds lines to it, and has exceptions of its own
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"utterance '{cut.id}': its audio cannot be read as it could in stage 1: {reason}\n"
-                "look at all audio again: the same ./run.sh with --stage 1 --stop-stage 1 --force"
-            ) from None
+        read_audio(cut)
+
+
+def read_audio(cut: MonoCut) -> np.ndarray:
+    """Samples of a cut, (T,).
+
+    Raises:
+        UserError: names the utterance whose audio cannot be read.
+    """
+    try:
+        return cut.load_audio()[0]
+    except Exception as error:  # Lhotse adds lines to it, and has exceptions of its own
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"utterance '{cut.id}': its audio cannot be read as it could in stage 1: {reason}\n"
+            "look at all audio again: the same ./run.sh with --stage 1 --stop-stage 1 --force"
+        ) from None
 
 
 def save_statistics(cuts: CutSet, options: FeatureOptions, path: Path) -> None:

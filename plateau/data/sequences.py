@@ -7,11 +7,12 @@ has ``sequences.jsonl``, a line for each sequence (id, writer, text, length, crc
 
 import dataclasses
 import json
+import tokenize
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -82,28 +83,64 @@ def read_about(corpus_dir: Path) -> About:
 
 
 def write_set(folder: Path, sequences: Iterable[Sequence]) -> None:
-    """Write a set.
+    """Write a set; its values are never in memory all at once.
 
     Raises:
-        UserError: two sequences have one id, or values are not (T, D) of one D.
+        UserError: two sequences have one id, or values are not (T, D) of one D, or there are none.
     """
-    lines, parts, seen = [], [], set()
-    for sequence in sequences:
-        values = np.ascontiguousarray(sequence.values, dtype=np.float32)
-        if values.ndim != 2 or (parts and values.shape[1] != parts[0].shape[1]):
-            raise UserError(f"{folder}: {sequence.id} has values of shape {values.shape}")
-        if sequence.id in seen:
-            raise UserError(f"{folder}: two sequences have the id {sequence.id}")
-        seen.add(sequence.id)
-        parts.append(values)
-        line = {"id": sequence.id, "writer": sequence.writer, "text": sequence.text}
-        line |= {"length": len(values), "crc32": zlib.crc32(values.tobytes())}
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    if not parts:
-        raise UserError(f"{folder}: there is no sequence to write")
+    lines, ids, total, dim = [], set(), 0, None
     with replacing(folder / "values.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, np.concatenate(parts))
+        _write_header(file, 0, 0)  # what it says is known last; its size is always the same
+        for sequence in sequences:
+            values = np.ascontiguousarray(sequence.values, dtype=np.float32)
+            if values.ndim != 2 or values.shape[1] != (dim or values.shape[1]):
+                raise UserError(f"{folder}: {sequence.id} has values of shape {values.shape}")
+            if sequence.id in ids:
+                raise UserError(f"{folder}: two sequences have the id {sequence.id}")
+            ids.add(sequence.id)
+            total, dim = total + len(values), values.shape[1]
+            file.write(values.tobytes())
+            line = {"id": sequence.id, "writer": sequence.writer, "text": sequence.text}
+            line |= {"length": len(values), "crc32": zlib.crc32(values.tobytes())}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        if dim is None:
+            raise UserError(f"{folder}: there is no sequence to write")
+        file.seek(0)
+        _write_header(file, total, dim)
     write_text(folder / "sequences.jsonl", "".join(lines))
+
+
+def _write_header(file: BinaryIO, total: int, dim: int) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (total, dim)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def with_steps(sequences: Iterable[Sequence], why: str) -> Iterator[Sequence]:
+    """The sequences that have a step; how many have none is told, with the first of them.
+
+    Args:
+        sequences: of one set
+        why: what to tell of those without: ``shorter than a frame``
+    """
+    left_out, kept = [], 0
+    for sequence in sequences:
+        if len(sequence.values):
+            kept += 1
+            yield sequence
+        else:
+            left_out.append(sequence.id)
+    if left_out:
+        more = "; …" if len(left_out) > 1 else ""
+        total = kept + len(left_out)
+        print(f"left out {len(left_out)} of {total}, {why}: {left_out[0]}{more}")
+
+
+def write_corpus(corpus_dir: Path, about: About, sets: Mapping[str, Iterable[Sequence]]) -> None:
+    """Write the sets of a corpus, and last ``about.json``, without which it is none."""
+    (corpus_dir / "about.json").unlink(missing_ok=True)
+    for name, sequences in sets.items():
+        write_set(corpus_dir / name, sequences)
+    write_about(corpus_dir, about)
 
 
 class SequenceSet:
@@ -126,18 +163,20 @@ class SequenceSet:
                 self.texts.append(str(line["text"]))
                 self.lengths.append(int(line["length"]))
                 self._sums.append(int(line["crc32"]))
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise UserError(f"{path}:{number}: not a line of a sequence: {error}") from None
         self._starts = np.cumsum([0, *self.lengths])
         values = self.folder / "values.npy"
         try:
             self._values = np.load(values, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
+            # numpy reads the header as Python
             raise UserError(f"{values}: cannot be read: {error}") from None
-        if self._values.ndim != 2 or len(self._values) != self._starts[-1]:
+        shape, kind = self._values.shape, self._values.dtype
+        if len(shape) != 2 or shape[0] != self._starts[-1] or kind != np.float32:
             raise UserError(
-                f"{values}: has shape {self._values.shape}, but the lengths in {path.name} sum to "
-                f"{self._starts[-1]}"
+                f"{values}: has shape {shape} of {kind}; by the lengths "
+                f"in {path.name} it should be ({self._starts[-1]}, D) of float32"
             )
 
     def __len__(self) -> int:
@@ -277,19 +316,23 @@ class SequenceLoader:
             chunks = [chunks[i] for i in random.permutation(len(chunks))]
             # As many for each process: they wait for each other.
             chunks = chunks[: len(chunks) // self._world_size * self._world_size] or chunks
-        for chunk in chunks[self._rank :: self._world_size][skip:]:
-            yield self._batch(chunk)
+        numbered = list(enumerate(chunks))
+        for number, chunk in numbered[self._rank :: self._world_size][skip:]:
+            # A batch has its own random numbers: none are drawn for those that are skipped.
+            yield self._batch(chunk, np.random.default_rng([self._seed, epoch, number]))
 
-    def _batch(self, chunk: list[tuple[int, int, int]]) -> SequenceBatch:
+    def _batch(
+        self, chunk: list[tuple[int, int, int]], random: np.random.Generator
+    ) -> SequenceBatch:
         batch = make_batch(
             Sequence(self._set.ids[index], self._set.values(index)[start:end])
             for index, start, end in chunk
         )
-        return dataclasses.replace(batch, values=self._binarised(batch.values))
+        return dataclasses.replace(batch, values=self._binarised(batch.values, random))
 
-    def _binarised(self, values: Tensor) -> Tensor:
+    def _binarised(self, values: Tensor, random: np.random.Generator) -> Tensor:
         if self._options.binarise == "none":
             return values
         if self._options.binarise == "dynamic" and self._train:
-            return torch.bernoulli(values)
+            return (torch.from_numpy(random.random(values.shape)) < values).float()
         return (values > 0.5).float()

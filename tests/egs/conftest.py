@@ -36,6 +36,32 @@ def mboshi() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def strokes() -> ModuleType:
+    sys.path.append(str(EGS / "strokes"))
+    return load_prepare("strokes")
+
+
+@pytest.fixture(scope="session")
+def omniglot() -> ModuleType:
+    return load_prepare("omniglot")
+
+
+@pytest.fixture(scope="session")
+def iam_ondb() -> ModuleType:
+    return load_prepare("iam_ondb")
+
+
+@pytest.fixture(scope="session")
+def digits() -> ModuleType:
+    return load_prepare("digits")
+
+
+@pytest.fixture(scope="session")
+def mnist() -> ModuleType:
+    return load_prepare("mnist")
+
+
+@pytest.fixture(scope="session")
 def espeak() -> ModuleType:
     # its processes look for modules beside prepare.py as well, so the path stays
     sys.path.append(str(EGS / "espeak"))
