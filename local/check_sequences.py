@@ -1,4 +1,4 @@
-"""Check a corpus of sequences: strokes, images or frames."""
+"""Check a corpus of sequences, strokes, images or frames, and compute its statistics."""
 
 import sys
 from collections import Counter
@@ -6,11 +6,13 @@ from pathlib import Path
 
 from plateau.config import cli
 from plateau.data.sequence_check import check_corpus
-from plateau.data.sequences import SequenceSet
+from plateau.data.sequences import SequenceSet, write_statistics
 
 
 def main(data_dir: Path) -> None:
-    """Check all values; the first fault of each kind is a line on stderr, exit status then 1.
+    """Check all values; write statistics.json if they are valid.
+
+    The first fault of each kind is a line on stderr, and the exit status then 1.
 
     Args:
         data_dir: the corpus's folder, with about.json
@@ -25,6 +27,7 @@ def main(data_dir: Path) -> None:
         print(f"{fault}{more}", file=sys.stderr)
     if counts:
         sys.exit(f"{data_dir}: {counts.total()} faults")
+    write_statistics(data_dir)
     for path in sorted(data_dir.glob("*/sequences.jsonl")):
         sequences = SequenceSet(path.parent)
         steps = sum(sequences.lengths)

@@ -25,9 +25,17 @@ ALIGNMENT = {  # plateau/alignment/measures.py
     "word_boundary_within_50ms": "within 50 ms %",
     "blank_fraction": "blank fraction",
 }
+BOUNDS = {  # vrnn/decode.py
+    "bound_nats_per_sequence": "bound, nats a sequence",
+    "bound_nats_per_step": "nats a step",
+    "bound_bits_per_dim": "bits a value",
+    "kl_nats_per_step": "KL, nats a step",
+    "importance_weighted_gain_nats": "importance-weighted gain, nats",
+}
 # Digits after the point. Files have values as they are: what is shown is rounded here, once.
 DIGITS = {"wer": 2, "cer": 2, "train_seconds": 0, "blank_fraction": 3}
 DIGITS |= dict.fromkeys(list(ALIGNMENT)[:4], 1)
+DIGITS |= dict.fromkeys(BOUNDS, 3) | {"bound_nats_per_sequence": 1}
 BEST = "*"  # after a set's lowest word error rate
 LEGEND = f"{BEST} lowest WER of the set"
 
@@ -49,6 +57,13 @@ MEANINGS = {
     "word_end_delay_ms": "the same for ends",
     "word_boundary_error_ms": "mean distance of aligned starts and ends of words from the true",
     "word_boundary_within_50ms": "share of these starts and ends that are at most 50 ms off",
+    "bound_nats_per_sequence": "a lower bound on the log-likelihood (exact without latents): the "
+    "mean over sequences, in nats, of densities in the units of the data",
+    "bound_nats_per_step": "the same over all steps",
+    "bound_bits_per_dim": "the same over all values of all steps, in bits",
+    "kl_nats_per_step": "what the latents say: Kullback-Leibler divergence of posterior from prior",
+    "importance_weighted_gain_nats": "by how much the importance-weighted bound of some sequences "
+    "is higher than theirs above, nats a sequence",
     "blank_fraction": "share of the encoder's frames that have no label on the aligned path",
 }
 
@@ -77,22 +92,24 @@ def is_marked(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def table_rows(records: Sequence[Record]) -> list[list[list[str]]]:
-    """A table of recognition and one of alignments, with a line per set and method.
+    """Tables of recognition, of alignments and of bounds, with a line per set and method.
 
     Returns:
-        those of the two that have values: a list of rows of cells, headings first; the first two
+        those that have values: a list of rows of cells, headings first; the first two
         columns are set and method. `BEST` follows the lowest word error rates of a set, where it is
         decoded by more than one method.
     """
     rtfs = dict.fromkeys(r["metric"] for r in records if r["metric"].startswith(RTF))
     recognition = RECOGNITION | {name: name.replace(RTF, RTF_HEADING) for name in rtfs}
-    tables = (_rows(records, headings) for headings in (recognition, ALIGNMENT))
+    tables = (_rows(records, headings) for headings in (recognition, ALIGNMENT, BOUNDS))
     return list(filter(None, tables))
 
 
 def meanings(headings: Sequence[str]) -> dict[str, str]:
     """What the columns of a table say, by heading; set and method need no word."""
-    named = {heading: MEANINGS[name] for name, heading in (RECOGNITION | ALIGNMENT).items()}
+    named = {
+        heading: MEANINGS[name] for name, heading in (RECOGNITION | ALIGNMENT | BOUNDS).items()
+    }
     found = {heading: named[heading] for heading in headings if heading in named}
     rtfs = [heading for heading in headings if heading.startswith(RTF_HEADING)]
     return found | ({f"{RTF_HEADING}…": MEANINGS[RTF]} if rtfs else {})

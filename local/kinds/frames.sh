@@ -6,6 +6,6 @@ made_by=2
 sequences=$data/$prepared
 
 run_stage 2 "frames" "$sequences/.done" \
-  "$prepared $(mark "$data/manifests/.done")" \
-  . -- python local/compute_frames.py "$data" "$sequences"
+  "$(options_of frames) $(mark "$data/manifests/.done")" \
+  . -- python local/compute_frames.py "$data" "$exp_dir/config.yaml"
 . local/kinds/statistics.sh

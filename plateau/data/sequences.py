@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plateau.data.corpus import Corpus
 from plateau.errors import UserError
 from plateau.io import read_json, replacing, write_json, write_text
-from plateau.ranges import at_least, check_options
 from plateau.text import read_lines
 
 TRAIN, DEV, TEST = "train", "dev", "test"
@@ -179,9 +179,22 @@ class SequenceSet:
                 f"in {path.name} it should be ({self._starts[-1]}, D) of float32"
             )
 
+    def __getitem__(self, index: int) -> Sequence:
+        """A sequence by its number, from 0.
+
+        Raises:
+            UserError: its values are not what was written.
+        """
+        return Sequence(self.ids[index], self.values(index), self.writers[index], self.texts[index])
+
     def __len__(self) -> int:
         """Number of sequences."""
         return len(self.ids)
+
+    @property
+    def all(self) -> np.ndarray:
+        """The values of all sequences, (sum of the lengths, D), float64."""
+        return np.asarray(self._values, dtype=np.float64)
 
     @property
     def dim(self) -> int:
@@ -204,135 +217,53 @@ class SequenceSet:
 
     def __iter__(self) -> Iterator[Sequence]:
         """The sequences, one after the other."""
-        for index, id in enumerate(self.ids):
-            yield Sequence(id, self.values(index), self.writers[index], self.texts[index])
+        return (self[index] for index in range(len(self)))
 
 
-@dataclass(frozen=True)
-class SequenceBatch:
-    """Sequences of similar length, padded with zeros at their ends."""
-
-    values: Tensor  # (N, T, D), float32
-    lengths: Tensor  # (N,), int64
-    ids: list[str]
-
-    things = "sequences"
-    smaller = "leave it out, or cut it (loading.max_steps)"
-
-    @staticmethod
-    def amount(steps: int) -> str:
-        """How long so many steps are."""
-        return f"{steps} steps"
-
-    @property
-    def size(self) -> int:
-        """How much of an epoch it is: its steps, without padding."""
-        return int(self.lengths.sum())
-
-    def to(self, device: torch.device) -> "SequenceBatch":
-        """The same batch with its tensors on ``device``."""
-        return SequenceBatch(self.values.to(device), self.lengths.to(device), self.ids)
+def sequence_corpus(root: Path, dev_set: str = "", test_sets: tuple[str, ...] = ()) -> Corpus:
+    """The sets of a corpus of sequences, and which is for what."""
+    return Corpus(root, dev_set, test_sets, mark="sequences.jsonl")
 
 
-def make_batch(sequences: Iterable[Sequence]) -> SequenceBatch:
-    """Pad some sequences to one batch, in their order."""
-    sequences = list(sequences)
-    values = [torch.from_numpy(sequence.values) for sequence in sequences]
-    return SequenceBatch(
-        torch.nn.utils.rnn.pad_sequence(values, batch_first=True),
-        torch.tensor([len(v) for v in values]),
-        [sequence.id for sequence in sequences],
-    )
+def write_statistics(root: Path) -> None:
+    """Write ``statistics.json``: what a model normalises its input with, of the training set alone.
 
+    Mean and standard deviation, over all steps, of each of the D values of strokes, but for the
+    pen, which stays 0 or 1; of all samples of waveforms together; images stay as they are.
 
-@dataclass(frozen=True)
-class SequenceLoadingOptions:
-    """How sequences become batches.
-
-    Args:
-        batch_size: sequences in a batch
-        max_steps: longer sequences are cut to windows of so many steps while training; 0: they are
-            not. Evaluation always takes them whole
-        binarise: of images, how grey values become 0 and 1: none; fixed, at 0.5; dynamic, drawn
-            anew in each epoch with the grey value as probability, while training
+    Raises:
+        UserError: a value never changes.
     """
-
-    batch_size: int = 64
-    max_steps: int = 0
-    binarise: Literal["none", "fixed", "dynamic"] = "none"
-
-    def __post_init__(self) -> None:
-        check_options(self, "loading", batch_size=at_least(1, 10**6), max_steps=at_least(0, 10**6))
-
-
-class SequenceLoader:
-    """Batches of a set in an order that depends on seed and epoch only.
-
-    Sequences of similar length go together: they are sorted by length within blocks of
-    ``BLOCK`` batches of a random order, and so batches differ from epoch to epoch.
-    """
-
-    BLOCK = 20
-    unit = " steps"  # of the sizes of batches
-    memory_option = "loading.batch_size"  # which makes batches smaller
-
-    def __init__(
-        self,
-        sequences: SequenceSet,
-        options: SequenceLoadingOptions,
-        *,
-        train: bool = False,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ):
-        self._set, self._options, self._train = sequences, options, train
-        self._seed, self._rank, self._world_size = seed, rank, world_size
-        limit = options.max_steps if train and options.max_steps else 10**9
-        # (index of the sequence, first step, end)
-        self._windows = [
-            (index, start, min(start + limit, length))
-            for index, length in enumerate(sequences.lengths)
-            for start in range(0, length, limit)
-        ]
-        self.total_size = sum(end - start for _, start, end in self._windows)
-
-    def batches(self, epoch: int = 0, skip: int = 0) -> Iterator[SequenceBatch]:
-        """The batches of an epoch without the first ``skip``, this process's share of them.
-
-        Raises:
-            UserError: values are not what was written.
-        """
-        size = self._options.batch_size
-        order = sorted(self._windows, key=lambda w: w[2] - w[1])
-        if self._train:
-            random = np.random.default_rng([self._seed, epoch])
-            order = [self._windows[i] for i in random.permutation(len(self._windows))]
-            block = self.BLOCK * size
-            blocks = [order[i : i + block] for i in range(0, len(order), block)]
-            order = [w for b in blocks for w in sorted(b, key=lambda w: w[2] - w[1])]
-        chunks = [order[i : i + size] for i in range(0, len(order), size)]
-        if self._train:
-            chunks = [chunks[i] for i in random.permutation(len(chunks))]
-            # As many for each process: they wait for each other.
-            chunks = chunks[: len(chunks) // self._world_size * self._world_size] or chunks
-        numbered = list(enumerate(chunks))
-        for number, chunk in numbered[self._rank :: self._world_size][skip:]:
-            # A batch has its own random numbers: none are drawn for those that are skipped.
-            yield self._batch(chunk, np.random.default_rng([self._seed, epoch, number]))
-
-    def _batch(
-        self, chunk: list[tuple[int, int, int]], random: np.random.Generator
-    ) -> SequenceBatch:
-        batch = make_batch(
-            Sequence(self._set.ids[index], self._set.values(index)[start:end])
-            for index, start, end in chunk
+    about, train = read_about(root), SequenceSet(root / TRAIN)
+    mean, std = np.zeros(train.dim), np.ones(train.dim)
+    if about.kind == "strokes":
+        moved = [i for i, name in enumerate(about.fields) if name != "pen"]
+        mean[moved], std[moved] = (f(0)[moved] for f in (train.all.mean, train.all.std))
+    elif about.kind == "frames":
+        mean[:], std[:] = train.all.mean(), train.all.std()
+    if not (std > 0).all():
+        raise UserError(
+            f"{train.folder}: a value is the same in all steps, so there is nothing to learn: "
+            f"value {int(np.argmin(std))} of {train.dim}"
         )
-        return dataclasses.replace(batch, values=self._binarised(batch.values, random))
+    write_json(root / "statistics.json", {"mean": mean.tolist(), "std": std.tolist()})
 
-    def _binarised(self, values: Tensor, random: np.random.Generator) -> Tensor:
-        if self._options.binarise == "none":
-            return values
-        if self._options.binarise == "dynamic" and self._train:
-            return (torch.from_numpy(random.random(values.shape)) < values).float()
-        return (values > 0.5).float()
+
+def read_statistics(root: Path) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, each (D,), of a corpus of sequences.
+
+    Raises:
+        UserError: they are not there, or damaged.
+    """
+    path = root / "statistics.json"
+    try:
+        found = read_json(path)
+        mean, std = (torch.tensor(found[name], dtype=torch.float32) for name in ("mean", "std"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; stage 3 of ./run.sh makes it") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not mean and std of a corpus: {error}") from None
+    finite = mean.isfinite().all() and std.isfinite().all()
+    if mean.ndim != 1 or mean.shape != std.shape or not finite or not (std > 0).all():
+        raise UserError(f"{path}: not mean and std of a corpus")
+    return mean, std

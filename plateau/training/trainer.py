@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -290,7 +291,7 @@ class Trainer:
         for name, figure in watched.figures.items():
             self.tensorboard.add_figure(f"watched/{name}", figure, step)
         for name, values in watched.histograms.items():
-            self.tensorboard.add_histogram(f"watched/{name}", values, step)
+            _add_histogram(self.tensorboard, f"watched/{name}", values.cpu().numpy(), step)
         for note in watched.notes:
             tqdm.write(f"note: {note}")
 
@@ -392,6 +393,22 @@ class Trainer:
 
     def _epoch_path(self, epoch: int) -> Path:
         return self.checkpoints / f"epoch-{epoch}.pt"
+
+
+def _add_histogram(writer: SummaryWriter, tag: str, values: np.ndarray, step: int) -> None:
+    """As the writer's `add_histogram`, which in torch 1.13 fails with newer numpy."""
+    counts, edges = np.histogram(values, bins=64)
+    writer.add_histogram_raw(
+        tag,
+        min=values.min(),
+        max=values.max(),
+        num=values.size,
+        sum=values.sum(),
+        sum_squares=np.square(values).sum(),
+        bucket_limits=edges[1:],
+        bucket_counts=counts,
+        global_step=step,
+    )
 
 
 def _report(name: str, sums: Counter[str]) -> dict[str, float]:

@@ -1,0 +1,64 @@
+"""The model as the recipe uses it: data in their own units in, terms of the bound out."""
+
+import torch
+from torch import Tensor, nn
+
+from plateau.data.sequences import read_about, read_statistics
+from plateau.models.latent import LatentModel, Terms
+from plateau.models.normalise import GlobalNorm
+from plateau.models.vae import Vae
+from plateau.models.vrnn import Vrnn
+from vrnn.options import Options
+
+DENSITIES = ("gaussian", "mixture", "strokes")  # the other outputs are probabilities
+
+
+class SequenceModel(nn.Module):
+    """A latent-variable model of values that are normalised first.
+
+    Densities are of normalised values; those of the data's own are smaller by `log_scale` nats a
+    step, which all figures that are reported have.
+
+    Args:
+        core: the model.
+        dim: D.
+    """
+
+    def __init__(self, core: LatentModel, dim: int) -> None:
+        super().__init__()
+        self.norm = GlobalNorm(dim)
+        self.core = core
+        # Steps of training; the weight of the KL changes with it, and it is in the checkpoint.
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Terms:
+        """The terms of the bound of values (N, T, D), of which ``lengths`` (N,) steps count."""
+        return self.core(self.norm(values), lengths)
+
+    @property
+    def log_scale(self) -> Tensor:
+        """The log of what a step's volume shrinks by when it is normalised, in nats."""
+        return self.norm.std.log().sum()
+
+    def denormalised(self, values: Tensor) -> Tensor:
+        """Values (…, D) that the model made, in the units of the data."""
+        return values * self.norm.std + self.norm.mean
+
+    def sample(self, num: int, steps: int, prime: Tensor | None = None) -> Tensor:
+        """Sequences (num, steps, D) in the units of the data, in continuation of prime (T, D)."""
+        if isinstance(self.core, Vae):
+            return self.denormalised(self.core.sample(num, steps))
+        prime = None if prime is None else self.norm(prime)
+        return self.denormalised(self.core.sample(num, steps, prime))
+
+
+def build_model(options: Options) -> SequenceModel:
+    """The untrained model."""
+    about = read_about(options.sequences)
+    mean, std = read_statistics(options.sequences)
+    dim, is_vae = len(mean), options.model == "vae"
+    core = Vae(dim, options.vae, about.shape) if is_vae else Vrnn(dim, options.vrnn)
+    model = SequenceModel(core, dim)
+    if options.output.kind in DENSITIES:
+        model.norm.set_statistics(mean, std)
+    return model

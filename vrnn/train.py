@@ -1,0 +1,99 @@
+"""Stage 5: train a model with latent variables.
+
+`python vrnn/train.py exp/<corpus>/vrnn/<exp>` trains what its config.yaml says.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from torch import nn
+
+from plateau.config import cli
+from plateau.data.sequence_loading import SequenceBatch, SequenceLoader, make_batch
+from plateau.data.sequences import TRAIN, SequenceSet, sequence_corpus
+from plateau.models.bounds import BoundOptions, elbo, objective
+from plateau.training.distributed import join
+from plateau.training.experiment import Experiment
+from plateau.training.interfaces import Loss, LossFunction
+from plateau.training.recipe import Recipe, build_seeded, size_of
+from plateau.training.trainer import Trainer
+from vrnn.model import SequenceModel, build_model
+from vrnn.options import Options
+from vrnn.watch import make_watch
+
+WATCHED = 16  # sequences that TensorBoard shows
+
+
+def make_loss(model: SequenceModel, options: BoundOptions) -> LossFunction:
+    """Minus the bound, with the KL as it counts by now, in nats and in the units of the data.
+
+    Its ``tokens`` are steps. The counts are the bound and its terms, with the KL as it is.
+    """
+
+    def loss_function(wrapped: nn.Module, batch: SequenceBatch) -> Loss:
+        terms = wrapped(batch.values, batch.lengths)
+        steps = int(batch.lengths.sum())
+        scale = steps * model.log_scale.item()
+        total = scale - objective(terms, options, int(model.steps))
+        if model.training:
+            model.steps += 1
+        counts = {
+            "bound": elbo(terms, options.analytic_kl).sum().item() - scale,
+            "log_prob": terms.log_prob.sum().item() - scale,
+            "kl": terms.kl.sum().item(),
+        }
+        return Loss(total, steps, counts, steps)
+
+    return loss_function
+
+
+def build(options: Options) -> Recipe:
+    """The untrained model and its loss."""
+    model = build_model(options)
+    return Recipe(model, make_loss(model, options.bound), watch=make_watch(model, options))
+
+
+def main(exp_dir: Path) -> None:
+    """Train an experiment, or go on with it.
+
+    Args:
+        exp_dir: the experiment's folder, with its config.yaml
+    """
+    options = Experiment(exp_dir).options(Options)
+    workers = join()
+    recipe = build_seeded(options, build, workers)
+    corpus = sequence_corpus(options.sequences, options.dev_set, options.test_sets)
+    dev = corpus.dev_set()  # there may be none
+    sets = {name: SequenceSet(corpus.root / name) for name in filter(None, (TRAIN, dev))}
+    loaders = {
+        name: SequenceLoader(
+            sequences,
+            options.loading,
+            train=name == TRAIN,
+            seed=options.training.seed,
+            rank=workers.rank,
+            world_size=workers.world_size,
+        )
+        for name, sequences in sets.items()
+    }
+    watched = sets[dev or TRAIN]
+    if workers.is_main:
+        print(f"{size_of(recipe.model)}, {loaders[TRAIN].total_size} steps an epoch")
+    trainer = Trainer(
+        recipe.model,
+        recipe.loss_function,
+        loaders[TRAIN],
+        loaders.get(dev),
+        options.training,
+        exp_dir,
+        workers,
+        dataclasses.asdict(options),
+        recipe.watch,
+        make_batch(watched[index] for index in range(min(WATCHED, len(watched)))),
+    )
+    trainer.run()
+    workers.close()
+
+
+if __name__ == "__main__":
+    cli(main)
