@@ -10,6 +10,7 @@ from torch import Tensor
 
 from plateau.data.sequences import About
 from plateau.data.strokes import to_strokes
+from plateau.report.audio import wav
 
 
 def drawings(
@@ -50,3 +51,27 @@ def draw(axes: Axes, values: Tensor, about: About) -> None:
         samples = array.flatten()
         axes.plot(np.arange(len(samples)) / about.sampling_rate, samples, linewidth=0.3)
         axes.set_ylim(-1, 1)
+
+
+def strokes_svg(values: Tensor) -> str:
+    """A drawing (T, 3) as an SVG file: a path for each stroke, in the units of the data."""
+    strokes = to_strokes(torch.as_tensor(values).detach().cpu().double().numpy())
+    points = np.concatenate(strokes)
+    (left, low), (right, high) = points.min(0), points.max(0)
+    edge = 0.05 * max(right - left, high - low, 1.0)
+    box = (left - edge, -high - edge, right - left + 2 * edge, high - low + 2 * edge)
+    paths = (
+        f'<path d="M{" L".join(f"{x:.2f} {-y:.2f}" for x, y in [*stroke, stroke[-1]])}"/>'
+        for stroke in strokes
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{" ".join(f"{b:.2f}" for b in box)}" '
+        f'fill="none" stroke="currentColor" stroke-width="{edge / 4:.2f}" '
+        f'stroke-linecap="round" stroke-linejoin="round">{"".join(paths)}</svg>\n'
+    )
+
+
+def sound(values: Tensor, sampling_rate: int) -> bytes:
+    """Frames of a waveform (T, D) as a WAV file; what is beyond full scale is clipped."""
+    samples = torch.as_tensor(values).detach().cpu().flatten().clamp(-1, 1).numpy()
+    return wav(np.round(32767 * samples).astype(np.int16), sampling_rate)
