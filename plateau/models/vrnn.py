@@ -49,7 +49,7 @@ class VrnnOptions:
     def __post_init__(self) -> None:
         check_options(
             self,
-            "model",
+            "vrnn",
             hidden_dim=SIZE,
             latent_dim=SIZE,
             feature_dim=SIZE,

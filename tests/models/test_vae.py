@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import pytest
@@ -6,8 +7,7 @@ import torch
 from plateau.checks.exact import ppca_log_likelihood, within_bound
 from plateau.config import UserError
 from plateau.models.bounds import elbo, importance_weighted
-from plateau.models.distributions import OutputOptions
-from plateau.models.vae import Vae, VaeOptions
+from plateau.models.vae import Vae, VaeOptions, VaeOutputOptions
 from tests.models.linear import FLOOR, double, raw, set_linear
 
 # Probabilistic PCA whose columns are orthogonal: the posterior's covariance is then diagonal.
@@ -17,7 +17,7 @@ LENGTHS = torch.tensor([3, 1, 2])
 
 def linear_vae():
     """A VAE that is this model, with its exact posterior (Tipping, Bishop 1999, eq. 7)."""
-    output = OutputOptions("gaussian", min_sigma=FLOOR)
+    output = VaeOutputOptions("gaussian", min_sigma=FLOOR)
     options = VaeOptions("mlp", 2, num_layers=0, min_sigma=FLOOR, output=output)
     model = Vae(3, options).double()
     M = W.T @ W + SIGMA**2 * torch.eye(2)  # diagonal
@@ -99,7 +99,7 @@ def test_samples_are_of_the_model():
 
 def make(kind, shape, output=None):
     torch.manual_seed(0)
-    options = VaeOptions(kind, 4, 12, channels=3, output=output or OutputOptions("bernoulli"))
+    options = VaeOptions(kind, 4, 12, channels=3, output=output or VaeOutputOptions())
     return Vae(shape[0] * shape[1], options, shape).double()
 
 
@@ -122,7 +122,7 @@ def test_every_parameter_learns_and_shapes_are_right(kind, shape):
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
 @pytest.mark.parametrize("output", ["bernoulli", "gaussian"])
 def test_each_step_is_an_image_of_its_own_and_padding_does_not_matter(kind, output):
-    model = make(kind, (4, 4), OutputOptions(output))
+    model = make(kind, (4, 4), VaeOutputOptions(output))
     x, noise = torch.rand(3, 3, 16).double().round(), torch.randn(3, 3, 4).double()
     bound = elbo(model(x, LENGTHS, noise))
     for n, length in enumerate(LENGTHS.tolist()):
@@ -131,13 +131,13 @@ def test_each_step_is_an_image_of_its_own_and_padding_does_not_matter(kind, outp
             for t in range(length)
         ]
         torch.testing.assert_close(bound[n], torch.cat(alone).sum())
-    rubbish, more = torch.full((3, 100, 16), 9.0).double(), torch.ones(3, 100, 4).double()
+    rubbish, more = torch.full((3, 100, 16), math.nan), torch.ones(3, 100, 4).double()
     padded = model(torch.cat([x, rubbish], 1), LENGTHS, torch.cat([noise, more], 1))
     torch.testing.assert_close(elbo(padded), bound)
 
 
 def test_gradients_are_those_of_differences():
-    model = make("mlp", (2, 2), OutputOptions("gaussian"))
+    model = make("mlp", (2, 2), VaeOutputOptions("gaussian"))
     noise = torch.randn(3, 3, 4).double()
     x = torch.randn(3, 3, 4).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: elbo(model(x, LENGTHS, noise)).sum(), x)
@@ -155,5 +155,10 @@ def test_an_interpolation_goes_from_one_image_s_reconstruction_to_the_other_s():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(UserError, match=r"model\.channels is 0"):
+    with pytest.raises(UserError, match=r"vae\.channels is 0"):
         VaeOptions(channels=0)
+    with pytest.raises(UserError, match=r"vae\.output\.bins is 1"):
+        VaeOutputOptions(bins=1)
+    with pytest.raises(UserError, match=r"vae\.kind is conv.*12 values") as error:
+        Vae(12, VaeOptions("conv"))
+    Vae(12, VaeOptions(str(error.value).split("vae.kind=")[1]))
