@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -58,10 +58,12 @@ class OutputOptions:
     bins: int = 256
     min_sigma: float = 1e-3
 
+    section: ClassVar[str] = "vrnn.output"  # where they stand in a configuration
+
     def __post_init__(self) -> None:
         check_options(
             self,
-            "output",
+            self.section,
             components=SIZE,
             masked_dim=SIZE,
             masked_layers=at_least(1, 100),
@@ -144,7 +146,9 @@ def _family(dim: int, options: OutputOptions) -> tuple[list[int], Callable[[Tens
     """
     k, floor, alone = options.components, options.min_sigma, options.autoregressive
     if options.kind == "strokes" and dim != 3:
-        raise UserError(f"output.kind is strokes, which have 3 values a step; the data have {dim}")
+        raise UserError(
+            f"{options.section}.kind is strokes, which have 3 values a step; the data have {dim}"
+        )
     if options.kind == "gaussian":
         return [2] * dim, lambda p: Independent(_normal(p.unflatten(-1, (dim, 2)), floor), 1)
     if options.kind == "bernoulli":

@@ -4,15 +4,24 @@ Every step of a sequence is an image of its own; images alone are sequences of o
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from plateau.config import UserError
 from plateau.models.distributions import OutputOptions, make_output
 from plateau.models.latent import GaussianLayer, LatentModel, Terms, make_terms, mlp, padding_mask
 from plateau.ranges import SIZE, above, at_least, check_options
+
+
+@dataclass(frozen=True)
+class VaeOutputOptions(OutputOptions):
+    """`OutputOptions` as images have them."""
+
+    kind: Literal["gaussian", "mixture", "strokes", "bernoulli", "logistics"] = "bernoulli"
+    section: ClassVar[str] = "vae.output"
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,12 @@ class VaeOptions:
     num_layers: int = 2
     channels: int = 16
     min_sigma: float = 1e-3
-    output: OutputOptions = OutputOptions(kind="bernoulli")
+    output: VaeOutputOptions = VaeOutputOptions()
 
     def __post_init__(self) -> None:
         check_options(
             self,
-            "model",
+            "vae",
             latent_dim=SIZE,
             hidden_dim=SIZE,
             num_layers=at_least(0, 100),
@@ -56,12 +65,20 @@ class Vae(LatentModel):
         dim: D, values of an image.
         options: kind and size.
         shape: rows and columns of an image, whose product is D; an mlp does without.
+
+    Raises:
+        UserError: convolutions of what is no image.
     """
 
     def __init__(self, dim: int, options: VaeOptions, shape: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
         self.latent_dim = latent = options.latent_dim
         if options.kind == "conv":
+            if shape[0] * shape[1] != dim:
+                raise UserError(
+                    f"vae.kind is conv, for images; the data have {dim} values a step, not in rows and "
+                    "columns\nset vae.kind=mlp"
+                )
             self.encoder, encoded = _convolutions(shape, options.channels)
             self.decoder = _upsampling(shape, latent, options.channels)
             decoded = dim

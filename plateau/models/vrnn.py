@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -48,7 +49,7 @@ class VrnnOptions:
     def __post_init__(self) -> None:
         check_options(
             self,
-            "model",
+            "vrnn",
             hidden_dim=SIZE,
             latent_dim=SIZE,
             feature_dim=SIZE,
@@ -86,25 +87,24 @@ class Vrnn(LatentModel):
         wide = [options.feature_dim] * options.num_layers
         narrow = [options.latent_feature_dim] * options.num_layers
 
-        self.phi_x = mlp([dim, *wide])
-        x_feature, z_feature = [dim, *wide][-1], [latent, *narrow][-1] if latent else 0
+        of_x, of_z = [dim, *wide], [latent, *narrow] if latent else [0]
+        self.phi_x, self.phi_z = mlp(of_x), mlp(of_z)
         if latent:
-            self.phi_z = mlp([latent, *narrow])
-            self.encoder = _gaussian_mlp([x_feature + hidden, *narrow], options)
+            self.encoder = _gaussian_mlp([of_x[-1] + hidden, *narrow], options)
         if options.kind == "vrnn":
             self.prior = _gaussian_mlp([hidden, *narrow], options)
-        decoder = [z_feature + hidden, *wide]
+        decoder = [of_z[-1] + hidden, *wide]
         self.decoder = mlp(decoder)
         self.output = make_output(decoder[-1], dim, options.output)
         recurrence = nn.LSTM if options.cell == "lstm" else nn.GRU
-        self.recurrence = recurrence(x_feature + z_feature, hidden, batch_first=True)
+        self.recurrence = recurrence(of_x[-1] + of_z[-1], hidden, batch_first=True)
 
     def forward(self, x: Tensor, lengths: Tensor, noise: Tensor | None = None) -> Terms:
         """See `LatentModel`."""
         x = x.masked_fill(padding_mask(lengths, x.shape[1]).unsqueeze(2), 0.0)
         if noise is None:
             noise = x.new_empty(*x.shape[:2], self.latent_dim).normal_()
-        past, posterior, latents, z_features, _ = self._read(self.phi_x(x), noise)
+        past, posterior, latents, z_features, _ = self.read(self.phi_x(x), noise)
         hidden = self.decoder(torch.cat([z_features, past], dim=2))  # (N, T, H')
         log_prob = self.output.log_prob(hidden, x)  # eq. 6
         return make_terms(log_prob, posterior, self._prior(past), latents, hidden, lengths)
@@ -117,28 +117,32 @@ class Vrnn(LatentModel):
         if prime is not None:
             prime = prime.to(parameter).expand(num, *prime.shape)
             noise = torch.randn(num, prime.shape[1], self.latent_dim).to(parameter)
-            state = self._read(self.phi_x(prime), noise)[-1]
+            state = self.read(self.phi_x(prime), noise)[-1]
         drawn = []
         for _ in range(steps):
             past = state[0]
-            z_feature = self._phi_z(self._prior(past).sample())
+            z_feature = self.phi_z(self._prior(past).sample())
             x = self.output.sample(self.decoder(torch.cat([z_feature, past], dim=1)))
             state = self._recur(self.phi_x(x), z_feature, state)
             drawn.append(x)
         return torch.stack(drawn, dim=1)
 
-    def _read(
+    def read(
         self, x_features: Tensor, noise: Tensor
     ) -> tuple[Tensor, Normal, Tensor, Tensor, State]:
-        """Go through sequences, φ_x(x_t) (N, T, F) for all t.
+        """Go through sequences: the loop over time, with nothing in it that can be outside.
+
+        Args:
+            x_features: φ_x(x_t) for all t, (N, T, F).
+            noise: (N, T, Z).
 
         Returns:
-            h_{t-1} (N, T, H), q(z_t | x_{≤t}, z_{<t}), z_t, φ_z(z_t) of all t, and the last state.
+            h_{t-1} (N, T, H), q(z_t | x_{≤t}, z_{<t}), z_t and φ_z(z_t) of all t, and the state
+            after the last.
         """
-        state = self._start(len(x_features), x_features)
         if not self.latent_dim:
-            return self._read_without_latents(x_features, noise, state)
-        steps = []
+            return self._read_without_latents(x_features, noise)
+        state, steps = self._start(len(x_features), x_features), []
         for x_feature, eps in zip(x_features.unbind(1), noise.unbind(1), strict=True):
             past = state[0]
             mean, sigma = self.encoder(torch.cat([x_feature, past], dim=1))  # eq. 9
@@ -152,13 +156,13 @@ class Vrnn(LatentModel):
         return past, Normal(mean, sigma, validate_args=False), z, z_features, state
 
     def _read_without_latents(
-        self, x_features: Tensor, none: Tensor, state: State
+        self, x_features: Tensor, none: Tensor
     ) -> tuple[Tensor, Normal, Tensor, Tensor, State]:
-        initial = tuple(part.unsqueeze(0) for part in state)
-        outputs, last = self.recurrence(x_features, initial if len(initial) == 2 else initial[0])
-        last = last if len(initial) == 2 else (last,)
-        past = torch.cat([state[0].unsqueeze(1), outputs[:, :-1]], dim=1)
-        return past, self._prior(past), none, none, tuple(part.squeeze(0) for part in last)
+        """The same in one call, as no step needs what was drawn in one before."""
+        outputs, last = self.recurrence(x_features)
+        past = F.pad(outputs[:, :-1], (0, 0, 1, 0))
+        state = last if isinstance(last, tuple) else (last,)
+        return past, self._prior(past), none, none, tuple(part[0] for part in state)
 
     def _recur(self, x_feature: Tensor, z_feature: Tensor, state: State) -> State:
         """h_t = f(φ_x(x_t), φ_z(z_t), h_{t-1}), eq. 7."""
@@ -173,9 +177,6 @@ class Vrnn(LatentModel):
             return Normal(*self.prior(past), validate_args=False)
         zeros = past.new_zeros(*past.shape[:-1], self.latent_dim)
         return Normal(zeros, torch.ones_like(zeros), validate_args=False)
-
-    def _phi_z(self, z: Tensor) -> Tensor:
-        return self.phi_z(z) if self.latent_dim else z
 
     def _start(self, num: int, like: Tensor) -> State:
         zeros = like.new_zeros(num, self.hidden_dim)

@@ -259,9 +259,12 @@ def test_every_parameter_learns(kind, autoregressive):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(UserError, match="strokes, which have 3 values a step; the data have 2"):
+    with pytest.raises(
+        UserError,
+        match=r"vrnn\.output\.kind is strokes, which have 3 values a step; the data have 2",
+    ):
         make_output(H, 2, OutputOptions("strokes"))
-    with pytest.raises(UserError, match=r"output.min_sigma is 0; it must be above 0"):
+    with pytest.raises(UserError, match=r"vrnn\.output\.min_sigma is 0; it must be above 0"):
         OutputOptions(min_sigma=0)
-    with pytest.raises(UserError, match=r"output.bins is 1"):
+    with pytest.raises(UserError, match=r"vrnn\.output\.bins is 1"):
         OutputOptions(bins=1)
