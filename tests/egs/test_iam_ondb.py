@@ -96,14 +96,20 @@ def test_lines_are_in_the_sets_of_the_lists_with_writers_and_texts(
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("clip", "furthest"), [(0, 900), (20, 20), (895, 895), (896, 895)])
-def test_offsets_are_clipped_at_the_option(iam_ondb, corpus, tmp_path, clip, furthest):
+@pytest.mark.parametrize(
+    ("clip", "dx", "dy"),
+    [
+        (0, [5, 895, -900], [-10, 5, 0]),
+        (896, [5, 895, -896], [-10, 5, 0]),
+        (20, [5, 20, -20], [-10, 5, 0]),
+        (0.5, [0.5, 0.5, -0.5], [-0.5, 0.5, 0]),
+    ],
+)
+def test_offsets_are_clipped_at_the_option(iam_ondb, corpus, tmp_path, clip, dx, dy):
     (tmp_path / "config.yaml").write_text(f"corpus: {{clip: {clip}}}\n")
     iam_ondb.main(tmp_path / "data", corpus, tmp_path / "config.yaml")
     values = sets(tmp_path / "data")["train"].values(0)
-    way_back = min(furthest, 900) if clip != 896 else 896
-    assert values[1:, 0].tolist() == [furthest if clip else 895, -way_back]
-    assert np.isin(values[:, 2], (0, 1)).all()
+    assert values.T.tolist() == [dx, dy, [1, 0, 1]]
 
 
 def test_lists_may_be_in_task1_and_writers_unknown(iam_ondb, corpus, tmp_path):
