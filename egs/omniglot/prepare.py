@@ -46,14 +46,14 @@ def drawings(source: Path) -> Iterator[tuple[str, bytes]]:
         for path in sorted(source.rglob("*.txt")):
             yield path.relative_to(source.parent).as_posix(), path.read_bytes()
         return
-    name = ""
+    place = source
     try:
         with zipfile.ZipFile(source) as archive:
-            for name in sorted(archive.namelist()):
-                if NAME.fullmatch(name):
-                    yield name, archive.read(name)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise UserError(f"{source}: {name} cannot be unpacked: {error}") from None
+            for name in filter(NAME.fullmatch, sorted(archive.namelist())):
+                place = source / name
+                yield name, archive.read(name)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        raise UserError(f"{place}: cannot be unpacked: {error}") from None
 
 
 def parse(text: str, place: str) -> list[np.ndarray]:
