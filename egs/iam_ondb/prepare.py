@@ -80,10 +80,8 @@ def read_strokes(path: Path) -> list[np.ndarray]:
 
 
 def read_transcripts(path: Path) -> list[str]:
-    """The lines of text below ``CSR:``; those above, below ``OCR:``, are as they were asked for."""
-    _, found, text = read_text(path).partition("CSR:")
-    if not found:
-        raise UserError(f"{path}: has no CSR:, below which are the lines of text")
+    """The lines of text below ``CSR:``; none where there is no such file or no ``CSR:``."""
+    _, _, text = read_text(path).partition("CSR:") if path.exists() else ("", "", "")
     return [normalise(line) for line in text.splitlines() if line.strip()]
 
 
@@ -134,14 +132,16 @@ def read_list(root: Path, name: str) -> list[re.Match]:
     return forms
 
 
-def tell_shared_writers(sets: Mapping[str, list[Sequence]]) -> None:
-    """Say which writers are in two sets; the published lists should have none."""
+def tell_oddities(sets: Mapping[str, list[Sequence]]) -> None:
+    """Say which lines have no text, and which writers are in two sets; it should be none."""
+    lines = [line for part in sets.values() for line in part]
+    if silent := [line.id for line in lines if not line.text]:
+        print(f"warning: {len(silent)} of {len(lines)} lines have no text, as {silent[0]}")
     where = defaultdict(set)
-    for name, lines in sets.items():
-        for line in lines:
+    for name, part in sets.items():
+        for line in part:
             where[line.writer].add(name)
-    shared = sorted(writer for writer, names in where.items() if len(names) > 1)
-    if shared:
+    if shared := sorted(writer for writer, names in where.items() if len(names) > 1):
         names = ", ".join(sorted(where[shared[0]]))
         print(f"warning: {len(shared)} writers are in several sets: {shared[0]} in {names}")
 
@@ -170,7 +170,7 @@ def main(
         ]
         for name, list_name in LISTS.items()
     }
-    tell_shared_writers(sets)
+    tell_oddities(sets)
     write_corpus(
         output,
         About("strokes", FIELDS),

@@ -36,27 +36,28 @@ class OmniglotOptions:
         check_options(self, "corpus")
 
 
-def drawings(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Names, from ``strokes_…`` on, and contents of the files of a folder or zip.
+def drawings(source: Path) -> Iterator[tuple[re.Match, Path, bytes]]:
+    """The files of a folder or zip: match of `NAME`, what to call it in messages, and content.
 
     Raises:
         UserError: names a damaged zip, or what cannot be read in it.
     """
     if source.is_dir():
         for path in sorted(source.rglob("*.txt")):
-            yield path.relative_to(source.parent).as_posix(), path.read_bytes()
+            if match := NAME.fullmatch(path.relative_to(source.parent).as_posix()):
+                yield match, path, path.read_bytes()
         return
-    name = ""
+    place = source
     try:
         with zipfile.ZipFile(source) as archive:
-            for name in sorted(archive.namelist()):
-                if NAME.fullmatch(name):
-                    yield name, archive.read(name)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise UserError(f"{source}: {name} cannot be unpacked: {error}") from None
+            for match in filter(None, map(NAME.fullmatch, sorted(archive.namelist()))):
+                place = source / match[0]
+                yield match, place, archive.read(match[0])
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        raise UserError(f"{place}: cannot be unpacked: {error}") from None
 
 
-def parse(text: str, place: str) -> list[np.ndarray]:
+def parse(text: str, place: Path) -> list[np.ndarray]:
     """The strokes of a drawing, (T_i, 2) each, y upwards.
 
     Args:
@@ -103,6 +104,21 @@ def dequantised(offsets: np.ndarray, id: str) -> np.ndarray:
     return np.column_stack([offsets[:, :2] + np.diff(moved, axis=0), offsets[:, 2]])
 
 
+def read_drawing(
+    match: re.Match, place: Path, content: bytes, options: OmniglotOptions
+) -> Sequence:
+    """A drawing as a sequence; see `drawings`."""
+    alphabet, character, drawer = match.groups()
+    id = f"{alphabet}-{character}-{drawer}"
+    try:
+        offsets = to_offsets(parse(decode(content), place))
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from None
+    if options.dequantise:
+        offsets = dequantised(offsets, id)
+    return Sequence(id, offsets, f"{alphabet}-{drawer}", f"{alphabet} {character}")
+
+
 def main(
     output: Path, corpus_dir: Path | None = None, config: Path | None = None, nj: int = 1
 ) -> None:
@@ -122,20 +138,9 @@ def main(
     # A zip may lie beside the folder of what was in it, and small1 is a part of the whole.
     sets: dict[str, dict[str, Sequence]] = {TRAIN: {}, DEV: {}, TEST: {}}
     for source in sources:
-        for name, content in drawings(source):
-            if not (match := NAME.fullmatch(name)):
-                continue
-            alphabet, character, drawer = match.groups()
-            place = f"{source}/{name.partition('/')[2]}"
-            try:
-                offsets = to_offsets(parse(decode(content), place))
-            except ValueError as error:
-                raise UserError(f"{place}: {error}") from None
-            id = f"{alphabet}-{character}-{drawer}"
-            if options.dequantise:
-                offsets = dequantised(offsets, id)
-            sequence = Sequence(id, offsets, f"{alphabet}-{drawer}", f"{alphabet} {character}")
-            sets[SETS.get(int(drawer), TRAIN)].setdefault(id, sequence)
+        for match, place, content in drawings(source):
+            drawing = read_drawing(match, place, content, options)
+            sets[SETS.get(int(match[3]), TRAIN)].setdefault(drawing.id, drawing)
     if not all(sets.values()):
         raise UserError(f"{corpus_dir}: no drawings of all three sets\nexpected: {LAYOUT}")
     write_corpus(

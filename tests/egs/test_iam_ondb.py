@@ -96,14 +96,20 @@ def test_lines_are_in_the_sets_of_the_lists_with_writers_and_texts(
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("clip", "furthest"), [(0, 900), (20, 20), (895, 895), (896, 895)])
-def test_offsets_are_clipped_at_the_option(iam_ondb, corpus, tmp_path, clip, furthest):
+@pytest.mark.parametrize(
+    ("clip", "dx", "dy"),
+    [
+        (0, [5, 895, -900], [-10, 5, 0]),
+        (896, [5, 895, -896], [-10, 5, 0]),
+        (20, [5, 20, -20], [-10, 5, 0]),
+        (0.5, [0.5, 0.5, -0.5], [-0.5, 0.5, 0]),
+    ],
+)
+def test_offsets_are_clipped_at_the_option(iam_ondb, corpus, tmp_path, clip, dx, dy):
     (tmp_path / "config.yaml").write_text(f"corpus: {{clip: {clip}}}\n")
     iam_ondb.main(tmp_path / "data", corpus, tmp_path / "config.yaml")
     values = sets(tmp_path / "data")["train"].values(0)
-    way_back = min(furthest, 900) if clip != 896 else 896
-    assert values[1:, 0].tolist() == [furthest if clip else 895, -way_back]
-    assert np.isin(values[:, 2], (0, 1)).all()
+    assert values.T.tolist() == [dx, dy, [1, 0, 1]]
 
 
 def test_lists_may_be_in_task1_and_writers_unknown(iam_ondb, corpus, tmp_path):
@@ -138,7 +144,6 @@ LINE = "lineStrokes/a01/a01-000/a01-000u-01.xml"
         (LINE, xml([[(1, 2)], [(3, 4), ("x", 5)]]), "point 2 of stroke 2 is {'x': 'x', 'y': '5'"),
         (LINE, xml([[(1, 2), (3, "nan")]]), "point 2 of stroke 1 is .*must have numbers x and y"),
         (LINE, xml([[(1, 2)]]).replace(" y=", " z=", 5), "point 1 of stroke 1 is {'x': '1', 'z'"),
-        ("ascii/a01/a01-000/a01-000u.txt", "OCR:\n\nA\n", "a01-000u.txt: has no CSR:"),
         ("ascii/a01/a01-000/a01-000u.txt", "CSR:\n\n\xff\n", "a01-000u.txt: not UTF-8: line 3"),
         ("trainset.txt", "a01-000u\na1\n", "trainset.txt:2: 'a1' is no form, such as a01-000u"),
         ("trainset.txt", "d09-001\n", "no lineStrokes/d09/d09-001/d09-001-01.xml, which is listed"),
@@ -154,16 +159,28 @@ def test_what_is_wrong_is_named_with_its_file(iam_ondb, corpus, tmp_path, name, 
     assert not (tmp_path / "data").exists()
 
 
-def test_a_line_of_a_single_point_is_left_out_and_a_missing_text_is_empty(
-    iam_ondb, corpus, tmp_path, capsys
-):
+def test_a_line_of_a_single_point_is_left_out_and_told(iam_ondb, corpus, tmp_path, capsys):
     (corpus / LINE).write_text(xml([[(1, 2)]]))
-    path = corpus / "ascii" / "a01" / "a01-000" / "a01-000u.txt"
-    path.write_text("CSR:\n\nonly one line\n")
     iam_ondb.main(tmp_path / "data", corpus)
     train = sets(tmp_path / "data")["train"]
-    assert (train.ids, train.texts) == (["a01-000u-02"], [""])
+    assert (train.ids, train.texts) == (["a01-000u-02"], TEXTS[1:])
     assert capsys.readouterr().out == "left out 1 of 2, without a line: a01-000u-01\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [(None, ["", ""]), ("OCR:\n\nA\n", ["", ""]), ("CSR:\n\none line\n", ["one line", ""])],
+)
+def test_lines_without_text_are_told(iam_ondb, corpus, tmp_path, capsys, content, texts):
+    path = corpus / "ascii" / "a01" / "a01-000" / "a01-000u.txt"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    iam_ondb.main(tmp_path / "data", corpus)
+    assert sets(tmp_path / "data")["train"].texts == texts
+    line = f"a01-000u-{texts.index('') + 1:02d}"
+    said = f"warning: {texts.count('')} of 8 lines have no text, as {line}\n"
+    assert capsys.readouterr().out == said
 
 
 def test_mistakes_are_told(iam_ondb, corpus, tmp_path):

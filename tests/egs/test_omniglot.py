@@ -125,7 +125,7 @@ def test_a_drawing_of_one_point_is_left_out_and_told(omniglot, corpus, tmp_path,
 )
 def test_a_line_that_is_none_is_named(omniglot, text, said):
     with pytest.raises(UserError, match=f"^drawing:{said}"):
-        omniglot.parse(text, "drawing")
+        omniglot.parse(text, Path("drawing"))
 
 
 COORDINATES = st.floats(-200, 200, width=32)
@@ -136,14 +136,14 @@ STROKES = st.lists(
 
 @given(STROKES)
 def test_what_is_written_is_parsed(omniglot, strokes):
-    parsed = omniglot.parse(drawing(*strokes), "drawing")
+    parsed = omniglot.parse(drawing(*strokes), Path("drawing"))
     assert [stroke.tolist() for stroke in parsed] == [[list(p) for p in s] for s in strokes]
 
 
 @given(st.lists(st.sampled_from(["START", "BREAK", "1,2,3", "4,5,6", "x", "", "1,2", "inf,1,1"])))
 def test_lines_in_any_order_are_strokes_or_an_error_that_names_one(omniglot, lines):
     try:
-        strokes = omniglot.parse("\n".join(lines) + "\n", "drawing")
+        strokes = omniglot.parse("\n".join(lines) + "\n", Path("drawing"))
     except UserError as error:
         number = int(str(error).split(":")[1])
         assert 1 <= number <= max(1, len(lines))
@@ -157,17 +157,40 @@ def test_damaged_files_are_named(omniglot, corpus, tmp_path):
     whole = path.read_bytes()
     place = whole.index(b"2,-5,0")  # stored, not deflated
     path.write_bytes(whole[:place] + b"3" + whole[place + 1 :])
-    with pytest.raises(UserError, match=rf"{SMALL}\.zip: .*0001_01\.txt cannot be unpacked"):
+    with pytest.raises(
+        UserError, match=rf"{SMALL}\.zip/.*/0001_01\.txt: cannot be unpacked: Bad CRC"
+    ):
         omniglot.main(tmp_path / "data", corpus)
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=rf"{SMALL}\.zip:.* cannot be unpacked: .*not a zip"):
+    with pytest.raises(UserError, match=rf"{SMALL}\.zip: cannot be unpacked: .*not a zip"):
         omniglot.main(tmp_path / "data", corpus)
     path.write_bytes(whole)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(f"{SMALL}/Greek/character02/0002_01.txt", b"START\n\xe9\nBREAK\n")
-    with pytest.raises(UserError, match=r"Greek/character02/0002_01\.txt: not UTF-8: line 2"):
+    with pytest.raises(
+        UserError, match=rf"{SMALL}\.zip/{SMALL}/Greek/character02/0002_01\.txt: not UTF-8: line 2"
+    ):
         omniglot.main(tmp_path / "data", corpus)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_changed_bit_of_a_zip_is_an_error_that_names_it_or_changes_no_drawing(omniglot, tmp_path):
+    path = tmp_path / f"{SMALL}.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{SMALL}/Greek/character01/0001_01.txt", line_of(1))
+    whole = path.read_bytes()
+    told = 0
+    for place in range(len(whole)):
+        for bit in (0, 7):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            try:
+                contents = [content for *_, content in omniglot.drawings(path)]
+            except UserError as error:
+                assert str(path) in str(error)
+                told += 1
+            else:
+                assert contents in ([line_of(1).encode()], [])  # or its name is another one
+    assert told > len(whole) / 2
 
 
 def test_mistakes_are_told(omniglot, corpus, tmp_path):
