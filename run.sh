@@ -157,12 +157,17 @@ train() {
   # shellcheck disable=SC2086 # a command and its options, see cmd.sh
   $train_cmd "${launch[@]}" "$recipe/train.py" "$exp_dir"
 }
-run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" averaged.pt -- train
+# Without this, stage 5 would take the model for lost.
+old=$exp_dir/checkpoints/averaged.pt
+if [ "$stage" -le 5 ] && [ "$stop_stage" -ge 5 ] && [ -f "$old" ] && [ ! -f "${old%.pt}.safetensors" ]; then
+  fail "$old: a checkpoint of an older Plateau; convert it: python local/convert_checkpoints.py ${exp_dir@Q}"
+fi
+run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" averaged.safetensors -- train
 
 # Of the model itself: trained again on a GPU, or averaged over fewer epochs, it is another one.
 model=
 if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 6 ]; then
-  model=$(checksum_of "$exp_dir/checkpoints/averaged.pt")
+  model=$(checksum_of "$exp_dir/checkpoints/averaged.safetensors")
 fi
 # shellcheck disable=SC2086
 run_stage 6 "decoding" "$exp_dir/.decoded" \

@@ -47,10 +47,13 @@ case $script in
     sha256sum <"${AUDIO:-/dev/null}" >"$2/fbank/statistics.json"
     ;;
   local/make_tokens.py) mkdir -p "$2/lang_bpe"; touch "$2/lang_bpe/tokens.txt" ;;
-  */train.py) mkdir -p "$2/tensorboard"; echo "$(wc -l <log)" >"$2/checkpoints/averaged.pt" ;;
+  */train.py)
+    mkdir -p "$2/tensorboard"
+    echo "$(wc -l <log)" >"$2/checkpoints/averaged.safetensors"
+    ;;
   */decode.py)
     mkdir -p "$2/decode_dev_greedy"
-    cp "$2/checkpoints/averaged.pt" "$2/decode_dev_greedy"
+    cp "$2/checkpoints/averaged.safetensors" "$2/decode_dev_greedy"
     ;;
   */align.py) mkdir -p "$2/align_dev"; touch "$2/align_dev/words.ctm" ;;
   local/results.py) echo "the table"; touch "$2/results.json" ;;
@@ -157,14 +160,14 @@ def test_deleted_outputs_are_made_again(clone, deleted, again):
         ("data/toy/manifests/toy_cuts_train", 2, ["compute_fbank"]),
         ("data/toy/fbank/features", 2, ["compute_fbank"]),
         ("data/toy/lang_bpe/tokens.txt", 3, ["make_tokens"]),
-        ("exp/toy/conformer_ctc/x/checkpoints/averaged.pt", 5, ["train", "decode"]),
-        ("exp/toy/conformer_ctc/x/decode_dev_greedy/averaged.pt", 6, ["decode"]),
+        ("exp/toy/conformer_ctc/x/checkpoints/averaged.safetensors", 5, ["train", "decode"]),
+        ("exp/toy/conformer_ctc/x/decode_dev_greedy/averaged.safetensors", 6, ["decode"]),
     ],
 )
 def test_an_output_that_is_gone_is_said_and_made_again(clone, output, stage, again):
     """Case 20: a feature archive is gone. The checkpoints stay, and training goes on with them."""
     clone.did()
-    (clone.exp_dir / "checkpoints/last.pt").write_text("half way")
+    (clone.exp_dir / "checkpoints/last.safetensors").write_text("half way")
     (clone.root / output).unlink()
     done = clone.run("--exp", "x", "--stop-stage", str(stage))
     (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"stage {stage},")]
@@ -172,7 +175,7 @@ def test_an_output_that_is_gone_is_said_and_made_again(clone, output, stage, aga
     assert (clone.root / output).exists()
     (clone.root / output).unlink()
     assert clone.did()[: len(again)] == again
-    assert (clone.exp_dir / "checkpoints/last.pt").exists()
+    assert (clone.exp_dir / "checkpoints/last.safetensors").exists()
 
 
 def test_audio_that_was_replaced_makes_features_and_models_stale(clone):
@@ -188,7 +191,7 @@ def test_audio_that_was_replaced_makes_features_and_models_stale(clone):
     assert not (clone.exp_dir / "before-1").exists()
     audio.write_bytes(b"two")
     assert clone.did(AUDIO=str(audio)) == ALL[1:]
-    assert (clone.exp_dir / "before-1/checkpoints/averaged.pt").exists()
+    assert (clone.exp_dir / "before-1/checkpoints/averaged.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -245,34 +248,34 @@ def test_a_renamed_set_is_another_set(clone):
 
 def test_results_of_other_options_are_set_aside_with_their_model(clone):
     clone.did()
-    model = (clone.exp_dir / "checkpoints" / "averaged.pt").read_text()
+    model = (clone.exp_dir / "checkpoints" / "averaged.safetensors").read_text()
     (clone.exp_dir / "decode_dev_one_best").mkdir()
     clone.did("--", "training.epochs=3")
     kept = clone.exp_dir / "before-1"
-    assert (kept / "checkpoints" / "averaged.pt").read_text() == model
-    assert (kept / "decode_dev_greedy" / "averaged.pt").read_text() == model
+    assert (kept / "checkpoints" / "averaged.safetensors").read_text() == model
+    assert (kept / "decode_dev_greedy" / "averaged.safetensors").read_text() == model
     assert (kept / "decode_dev_one_best").exists()
     assert (kept / "results.json").exists()
     assert (kept / "tensorboard").exists()
     # A method that is no longer asked for must not get into the new table.
     assert not (clone.exp_dir / "decode_dev_one_best").exists()
-    assert (clone.exp_dir / "decode_dev_greedy" / "averaged.pt").read_text() != model
+    assert (clone.exp_dir / "decode_dev_greedy" / "averaged.safetensors").read_text() != model
 
 
 def test_a_training_that_died_goes_on_with_its_checkpoints(clone):
     assert clone.run("--exp", "x", FAIL="conformer_ctc/train.py").returncode == 1
-    (clone.exp_dir / "checkpoints" / "last.pt").write_text("half way")
+    (clone.exp_dir / "checkpoints" / "last.safetensors").write_text("half way")
     assert clone.did() == ["train", "decode"]
-    assert (clone.exp_dir / "checkpoints" / "last.pt").read_text() == "half way"
+    assert (clone.exp_dir / "checkpoints" / "last.safetensors").read_text() == "half way"
     assert not (clone.exp_dir / "before-1").exists()
 
 
 def test_checkpoints_of_other_options_are_not_gone_on_with(clone):
     assert clone.run("--exp", "x", FAIL="conformer_ctc/train.py").returncode == 1
-    (clone.exp_dir / "checkpoints" / "last.pt").write_text("half way")
+    (clone.exp_dir / "checkpoints" / "last.safetensors").write_text("half way")
     assert clone.did("--", "training.epochs=3") == TRAIN
-    assert not (clone.exp_dir / "checkpoints" / "last.pt").exists()
-    assert (clone.exp_dir / "before-1" / "checkpoints" / "last.pt").exists()
+    assert not (clone.exp_dir / "checkpoints" / "last.safetensors").exists()
+    assert (clone.exp_dir / "before-1" / "checkpoints" / "last.safetensors").exists()
 
 
 @pytest.mark.parametrize(

@@ -130,16 +130,16 @@ def test_a_corpus_in_a_folder_of_corpora_and_what_is_damaged_there(tmp_path):
     assert tones.run().returncode == 0
 
     # The model is damaged.
-    final = exp_dir / "checkpoints/averaged.pt"
+    final = exp_dir / "checkpoints/averaged.safetensors"
     model = final.read_bytes()
     final.write_bytes(bytes(len(model)))
     done = tones.run("--stage", "6", "--force")
     assert done.returncode == 1
     said, mend = done.stderr.splitlines()[-2:]
-    assert f"averaged.pt: damaged ({len(model)} bytes)" in said
+    assert f"averaged.safetensors: damaged ({len(model)} bytes)" in said
     mend = mend.split(": ")[1]
     assert mend == (
-        "rm -f exp/a/b/conformer_ctc/x/checkpoints/averaged.pt; "
+        "rm -f exp/a/b/conformer_ctc/x/checkpoints/averaged.safetensors; "
         "./run.sh --corpus a/b --recipe conformer_ctc --exp x"
     )
     subprocess.run(mend, shell=True, check=True, cwd=tmp_path, capture_output=True)

@@ -46,7 +46,7 @@ part full-sum "$@"
 roles=$(python local/sets.py "data/$corpus" "$dir-full-sum/config.yaml")
 read -r dev <<<"$roles"
 alignment=$dir-full-sum/align_train/frames.txt
-if [ ! -f "$alignment" ] || [ "$dir-full-sum/checkpoints/averaged.pt" -nt "$alignment" ]; then
+if [ ! -f "$alignment" ] || [ "$dir-full-sum/checkpoints/averaged.safetensors" -nt "$alignment" ]; then
   python transducer/align.py "$dir-full-sum" --sets "train${dev:+,$dev}"
 fi
 files=$alignment
