@@ -1,4 +1,5 @@
 import fcntl
+import io
 import os
 import pickle
 import re
@@ -150,6 +151,38 @@ def test_code_in_a_checkpoint_is_not_run(convert, exp_dir, instruction):
     if instruction != "through torch":
         pickle.loads(content)  # the payload is one
         assert evil.exists()
+
+
+def archive(state: object) -> tuple[bytearray, int]:
+    """A zip archive as plain as can be, and where its directory starts."""
+    saved, plain = io.BytesIO(), io.BytesIO()
+    torch.save(state, saved)
+    with zipfile.ZipFile(saved) as source, zipfile.ZipFile(plain, "w") as file:
+        for name in source.namelist():
+            file.writestr(f"x/{Path(name).name}", source.read(name))
+        start = file.fp.tell()
+    return bytearray(plain.getvalue()), start
+
+
+def test_code_that_torch_alone_finds_in_an_archive_is_not_run(convert, exp_dir):
+    """Its end says where the directory starts; zipfile looks right before the end."""
+    evil, path = exp_dir / "evil", exp_dir / "checkpoints/averaged.pt"
+    (bad, bad_start), (good, start) = archive({"model": Payload(evil)}), archive({"model": {}})
+    bad, end = bad[:-22], good[-22:]  # the record at the end
+    entry = start
+    while good[entry : entry + 4] == b"PK\1\2":  # zipfile counts from where it must have started
+        at = int.from_bytes(good[entry + 42 : entry + 46], "little")
+        good[entry + 42 : entry + 46] = (at + bad_start - start).to_bytes(4, "little", signed=True)
+        entry += 46 + int.from_bytes(good[entry + 28 : entry + 30], "little")
+    end[16:20] = bad_start.to_bytes(4, "little")
+    path.write_bytes(bad + good[:-22] + end)
+    with zipfile.ZipFile(path) as file:
+        assert file.testzip() is None and b"open" not in file.read("x/data.pkl")
+    convert([exp_dir])
+    assert checkpoint.load(path.with_suffix(".safetensors")) == {"model": {}}
+    assert not evil.exists()
+    torch.load(path.parent / "old" / path.name)
+    assert evil.exists()
 
 
 def torch_script(path: Path) -> None:
