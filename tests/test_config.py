@@ -79,6 +79,7 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path):
         ("inner: {names: a}", r"inner.names is a; it must be a list, as in \[1, 2\]"),
         ("seed: !!python/object/apply:os.mkdir ['evil']", "not YAML: could not determine"),
         ("seed: !!python/name:os.system ''", "not YAML: could not determine"),
+        ("inner: {class_path: os.mkdir, init_args: {path: evil}}", "Subclasses are disabled"),
     ],
 )
 def test_what_is_no_configuration_is_refused(tmp_path, monkeypatch, text, said):
