@@ -56,24 +56,33 @@ allow_pipes=false
 force=false
 . utils/parse_options.sh
 . utils/stages.sh
-for name in stage stop_stage nj num_gpus; do
-  case ${!name} in "" | *[!0-9]*) fail "--${name//_/-} '${!name}' is not a number" ;; esac
-done
-. ./path.sh || exit 1
-. ./cmd.sh
-if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
-
-case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
-case $config in "" | /*) ;; *) config=$called_from/$config ;; esac
+check_number --stage "$stage" 0 8
+check_number --stop-stage "$stop_stage" 0 8
+check_number --nj "$nj" 1 1000
+check_number --num-gpus "$num_gpus" 1 1000
+if [ "$stage" -gt "$stop_stage" ]; then fail "--stage $stage comes after --stop-stage $stop_stage"; fi
 keep=()
 if [ -n "$exp" ]; then keep=(--keep); fi
 exp=${exp:-$(IFS=,; echo "default${*:+,$*}" | tr '/ ' '__' | cut -c 1-120)}
+check_name --corpus "$corpus"
+check_name --exp "$exp"
+case $exp in */*) fail "--exp is $exp; an experiment is one folder in exp/CORPUS/RECIPE: leave out the slash" ;; esac
 data=data/$corpus
 exp_dir=exp/$corpus/$recipe/$exp
 
+if [[ $recipe == *[/.]* ]] || [ ! -f "$recipe/train.py" ]; then
+  recipes=(*/train.py)
+  fail "--recipe is $(printf %q "$recipe"); it must be one of ${recipes[*]%/train.py}"
+fi
 if [ ! -d "egs/$corpus" ] && ! (cd "$data" && ls -d -- */wav.scp) >/dev/null 2>&1; then
   fail "--corpus $corpus: there is neither egs/$corpus nor your data directory $data/train"
 fi
+. ./path.sh || exit 1
+. ./cmd.sh
+if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
+case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
+case $config in "" | /*) ;; *) config=$called_from/$config ;; esac
+if [ "$num_gpus" -gt 1 ] && [ -z "$train_cmd" ]; then python utils/torchrun.py --check "$num_gpus"; fi
 
 # Two experiments on one corpus must not prepare it at the same time, nor one be trained twice, or
 # get other options while it is trained.

@@ -27,6 +27,8 @@ corpus_dir=
 exp=pipeline
 more_epochs=
 . utils/parse_options.sh
+. utils/stages.sh
+if [ -n "$more_epochs" ]; then check_number --more-epochs "$more_epochs" 1 9999; fi
 . ./path.sh || exit 1
 case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
 dir=exp/$corpus/transducer/$exp
