@@ -19,7 +19,7 @@ if [ ! -d "$dir" ]; then
 fi
 port=${2:-6006}
 if ! [[ $port =~ ^[0-9]{1,5}$ ]] || ((10#$port < 1 || 10#$port > 65535)); then
-  echo "local/tensorboard.sh: '$port' is no port; a port is a number from 1 to 65535" >&2
+  echo "${0##*/}: '$port' is no port; a port is a number from 1 to 65535" >&2
   exit 1
 fi
 exec tensorboard --logdir "$dir" --host localhost --port "$port"
