@@ -147,7 +147,8 @@ unlock 9
 # the times of files; other audio has other statistics. Nor does it matter who loads batches.
 trained_with="$(options_except corpus decoding dev_set test_sets | grep -v '^  num_workers:') \
 $(contents_of train) $dev ${dev:+$(contents_of "$dev")} $(file_of lexicon) $(checksum_of "$data/fbank/statistics.json")"
-run_stage 4 "pre-flight checks" "$exp_dir/.checked" "$trained_with $tests" \
+run_stage 4 "pre-flight checks" "$exp_dir/.checked" \
+  "$trained_with $tests $(options_of decoding) $(file_of arpa)" \
   -- python local/check.py "$recipe" "$exp_dir"
 
 train() {

@@ -8,6 +8,7 @@ from plateau.models.encoder import EncoderOptions
 from plateau.models.prior import PriorOptions
 from plateau.ranges import COUNT, SHARE, above, at_least, check_options
 from plateau.training.experiment import ExperimentOptions
+from plateau.training.schedule import late
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,15 @@ class LossOptions:
             delay_penalty=warm * self.delay_penalty,
             prior=replace(self.prior, scale=warm * self.prior.scale),
         )
+
+    def check_steps(self, steps: int) -> list[str]:
+        """What is worth a note of a training that has so many steps."""
+        no_prior = replace(self.prior, estimator="none")
+        if self == LossOptions(
+            prior=no_prior, after_steps=self.after_steps, warm_up_steps=self.warm_up_steps
+        ):  # plain CTC all along
+            return []
+        return late(self.after_steps, self.warm_up_steps, steps)
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def test_everything_is_done_once_and_the_table_comes_at_the_end(clone):
         ("tokens.kind=char", ["make_tokens", *TRAIN]),
         ("encoder.kind=blstm", TRAIN),
         ("training.epochs=3", TRAIN),
-        ("decoding.beam=3", ["decode"]),
+        ("decoding.beam=3", ["check", "decode"]),
     ],
 )
 def test_what_depends_on_a_changed_option_is_done_again(clone, override, again):
@@ -198,7 +198,8 @@ def test_audio_that_was_replaced_makes_features_and_models_stale(clone):
 
 
 @pytest.mark.parametrize(
-    ("field", "again"), [("tokens.lexicon", ["make_tokens", *TRAIN]), ("decoding.arpa", ["decode"])]
+    ("field", "again"),
+    [("tokens.lexicon", ["make_tokens", *TRAIN]), ("decoding.arpa", ["check", "decode"])],
 )
 def test_another_file_behind_the_same_option_is_another_option(clone, field, again):
     file = clone.root / "file with spaces.txt"

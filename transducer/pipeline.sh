@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Full sum → align → cross entropy along the alignment → full sum again, as one command.
 #
-#   transducer/pipeline.sh --corpus yesno --corpus-dir DIR -- training.epochs=20
+#   transducer/pipeline.sh --corpus yesno --corpus-dir DIR
 #
 # Zeyer et al. 2020, "A new training pipeline for an improved neural transducer" (arXiv:2005.09319).
 # Three experiments exp/CORPUS/transducer/NAME-{full-sum,viterbi,retrain}; each is decoded. Finished

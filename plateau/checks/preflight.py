@@ -21,7 +21,7 @@ from plateau.data.loading import enough_memory, load_batch
 from plateau.data.tokens import UNKNOWN, WORD_START, Tokenizer
 from plateau.text import RESERVED
 from plateau.training.experiment import ExperimentOptions
-from plateau.training.trainer import LossFunction
+from plateau.training.trainer import LossFunction, TrainingOptions
 
 FASTEST_SPEECH = 40.0  # characters per second; the fastest speakers reach about 25
 
@@ -112,6 +112,28 @@ def check_statistics(corpus: Corpus) -> None:
             f"{corpus.statistics}: mel bins {bad} are constant or not finite; is the audio "
             "silent, or features.sampling_rate higher than the recordings'?"
         )
+
+
+def check_training(options: TrainingOptions, steps: int) -> list[str]:
+    """What of a training comes after its end, which is after so many steps."""
+    notes = []
+    if options.schedule.warmup_steps >= steps:
+        notes.append(
+            f"training.schedule.warmup_steps is {options.schedule.warmup_steps}, and the training "
+            f"has {steps} steps: the learning rate does not reach its peak"
+        )
+    if options.average_last > options.epochs:
+        notes.append(
+            f"training.average_last is {options.average_last}, and there are {options.epochs} "
+            "epochs: the final model is the mean of all"
+        )
+    masks = options.spec_augment
+    if masks.p and masks.after_epochs >= options.epochs:
+        notes.append(
+            f"training.spec_augment.after_epochs is {masks.after_epochs}, and there are "
+            f"{options.epochs} epochs: nothing is masked"
+        )
+    return notes
 
 
 def check_model(
