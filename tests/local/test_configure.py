@@ -129,11 +129,11 @@ def test_sets_are_kept_until_others_are_named(configure):
     [
         ("tokens.vocab_size=70", "lang_bpe_70"),
         ("tokens.kind=char", "lang_char"),
-        ("tokens.kind=phone", "lang_phone"),
+        ("tokens.kind=phone tokens.lexicon=x", "lang_phone"),
     ],
 )
 def test_it_prints_the_token_folder(configure, override, lang):
-    configure("--", override)
+    configure("--", *override.split())
     assert configure.printed() == lang + "\n"
 
 
