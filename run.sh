@@ -119,7 +119,7 @@ run_stage 0 "corpus" "$data/.done" \
 
 # Which set is for what; as long as there is no data the answer is not needed.
 dev='' tests=''
-if [ "$stop_stage" -gt 0 ] && [ "$stage" -lt 8 ]; then
+if [ "$stop_stage" -gt 0 ]; then
   sets=$(python local/sets.py "$data" "$exp_dir/config.yaml")
   { read -r dev && read -r tests || true; } <<<"$sets"
 fi
@@ -171,7 +171,7 @@ run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" averaged.pt 
 
 # Of the model itself: trained again on a GPU, or averaged over fewer epochs, it is another one.
 model=
-if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 6 ]; then
+if [ "$stop_stage" -ge 6 ]; then
   model=$(checksum_of "$exp_dir/checkpoints/averaged.pt")
 fi
 # shellcheck disable=SC2086

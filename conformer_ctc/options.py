@@ -115,7 +115,7 @@ class DecodingOptions(CommonDecodingOptions):
 
     def __post_init__(self) -> None:
         self.check(
-            beam=at_least(1, 10**6),
+            beam=at_least(1, 1000),
             lm_scale=at_least(0, 1000),
             search_beam=above(0, 10**6),
             prior_scale=at_least(0, 100),

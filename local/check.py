@@ -13,6 +13,7 @@ from plateau.checks.preflight import (
     check_statistics,
     check_training,
     check_transcripts,
+    model_in_memory,
 )
 from plateau.config import cli
 from plateau.data.corpus import TRAIN
@@ -64,7 +65,8 @@ def check_recipe(
     """What a recipe makes of the options: model, loss, a step of training, and decoding."""
     corpus = corpus_of(options)
     set_seed(options.training.seed)
-    built = import_module(f"{recipe}.train").build(options)
+    with model_in_memory():
+        built = import_module(f"{recipe}.train").build(options)
     usable = {}
     for set_name in filter(None, (TRAIN, corpus.dev_set())):
         usable[set_name] = long_enough(

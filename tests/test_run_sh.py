@@ -210,6 +210,29 @@ def test_another_file_behind_the_same_option_is_another_option(clone, field, aga
     assert clone.did("--", f"{field}={file}") == again
 
 
+@pytest.mark.parametrize(
+    ("arguments", "stale"),
+    [
+        (["--stage", "8"], []),
+        (["--stage", "8", "--", "decoding.beam=3"], ["stage 6, decoding"]),
+        (["--stage", "6", "--", "decoding.beam=3"], []),
+        (["--stage", "6", "--", "training.epochs=3"], ["stage 5, training"]),
+        (
+            ["--stage", "4", "--", "features.num_mel_bins=40", "tokens.kind=char"],
+            ["stage 2, features", "stage 3, tokens"],
+        ),
+        (["--stage", "1", "--stop-stage", "1", "--", "decoding.beam=3"], []),
+    ],
+)
+def test_results_that_are_not_of_these_options_are_told(clone, arguments, stale):
+    """A table, or a model, is not shown for that of options that it was not made with."""
+    clone.did()
+    done = clone.run("--exp", "x", *arguments)
+    assert done.returncode == 0
+    said = f"was done with other options or data, and is left so by --stage {arguments[1]}"
+    assert done.stderr.splitlines() == [f"{stage}: {said}" for stage in stale]
+
+
 def test_other_test_sets_are_decoded_without_training_again(clone):
     clone.did()
     (clone.root / "sets").write_text("dev\ntest\n")

@@ -145,7 +145,7 @@ class DecodingOptions(CommonDecodingOptions):
 
     def __post_init__(self) -> None:
         self.check(
-            beam=at_least(1, 10**6),
+            beam=at_least(1, 1000),
             search_beam=above(0, 10**6),
             lm_scale=at_least(0, 1000),
             blank_penalty=at_least(-1000, 1000),

@@ -89,7 +89,14 @@ run_stage() {
   shift 4
   while [ "$1" != -- ]; do outputs+=("$1") && shift; done
   shift
-  if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then return 0; fi
+  if [ "$number" -gt "$stop_stage" ]; then return 0; fi
+  if [ "$number" -lt "$stage" ]; then
+    # What comes next is made of these outputs, or shows them.
+    if [ ${#outputs[@]} -gt 0 ] && [ -f "$mark" ] && [ "$(mark "$mark")" != "$key" ]; then
+      echo "stage $number, $title: was done with other options or data, and is left so by --stage $stage" >&2
+    fi
+    return 0
+  fi
   found=
   if [ "$force" = false ] && [ "$(mark "$mark")" = "$key" ]; then
     found=$(difference "$mark" "${outputs[@]}")

@@ -8,6 +8,8 @@ that does not fit into memory. What may be meant is a note; what cannot work, an
 
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lhotse import CutSet
@@ -17,7 +19,7 @@ from torch import nn
 from plateau.config import UserError
 from plateau.data.corpus import TRAIN, Corpus
 from plateau.data.features import FeatureOptions, load_statistics
-from plateau.data.loading import enough_memory, load_batch
+from plateau.data.loading import enough_memory, is_out_of_memory, load_batch
 from plateau.data.tokens import UNKNOWN, WORD_START, Tokenizer
 from plateau.text import RESERVED
 from plateau.training.experiment import ExperimentOptions
@@ -171,6 +173,25 @@ def check_model(
     if per_frame > 3 * chance:
         return [f"the untrained loss is {per_frame:.1f} nats a frame; by chance {chance:.1f}"]
     return []
+
+
+@contextmanager
+def model_in_memory() -> Iterator[None]:
+    """Where memory runs out while a model is made, say so.
+
+    Raises:
+        UserError: it did.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = (str(error).strip() or "MemoryError").splitlines()[0]
+        raise UserError(
+            "the model does not fit into memory: lower its sizes (encoder.…, predictor.…, joiner.…)"
+            f"\nwhat was said: {said[:200]}"
+        ) from None
 
 
 def check_memory(

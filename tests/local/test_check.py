@@ -154,6 +154,14 @@ def test_memory_that_runs_out_names_the_longest_utterance(job, monkeypatch):
         job.check()
 
 
+def test_a_model_that_does_not_fit_is_a_line(job, monkeypatch):
+    job.prepare()
+    # More than any machine can address.
+    monkeypatch.setattr(recipe, "build_model", lambda options: torch.empty(10**16))
+    with pytest.raises(UserError, match="the model does not fit into memory: lower its sizes"):
+        job.check()
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [("A B", "known in lower case"), ("ä ö", "take the text in the same spelling")],
