@@ -130,12 +130,13 @@ def best_frames(
     return pad(begin, PADDING, device)
 
 
-def read_alignments(options: LossOptions) -> dict[str, list[int]]:
-    """The frame of each token, by utterance; none where the loss does not take them from files."""
+def read_alignments(options: LossOptions) -> dict[str, list[int]] | None:
+    """The frame of each token, by utterance; None where the loss does not take them from files."""
+    if options.kind != "viterbi" or options.aligner != "file":
+        return None
     alignments: dict[str, list[int]] = {}
-    if options.kind == "viterbi" and options.aligner == "file":
-        for path in options.alignment.split(","):
-            alignments |= read_frames(Path(path))
+    for path in options.alignment.split(","):
+        alignments |= read_frames(Path(path))
     return alignments
 
 
@@ -177,7 +178,7 @@ def make_loss(
         if wrapped.training:
             model.steps += 1
         frames = None
-        if alignments:
+        if alignments is not None:
             frames = frames_of(batch.ids, targets, alignments, options.alignment)
         losses = transducer_loss(model, output, targets, options, warm, frames)
         # DistributedDataParallel waits for a gradient of every parameter, if only a zero.
@@ -262,7 +263,7 @@ def build(options: Options) -> Recipe:
     alignments = read_alignments(loss)
 
     def check(cuts: CutSet) -> None:
-        if alignments:
+        if alignments is not None:
             targets = [tokenizer.encode(cut.supervisions[0].text or "") for cut in cuts]
             frames_of([cut.id for cut in cuts], targets, alignments, loss.alignment)
 

@@ -16,6 +16,7 @@ from plateau.data.corpus import Corpus
 from plateau.data.loading import Batch, enough_memory, load_batch
 from plateau.data.tokens import Tokenizer
 from plateau.decoding.evaluate import Decoded, Hypothesis, evaluate
+from plateau.decoding.files import for_sclite
 from plateau.io import write_json
 from plateau.ranges import COUNT, Range, at_least, check_options
 from plateau.results import RTF, make_records
@@ -66,11 +67,19 @@ def cuts_to_decode(corpus: Corpus, set_name: str) -> list[Cut]:
     """The utterances of a set, longest first, so that there is little padding.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or two would have the same name in the files of sclite.
     """
     found = corpus.cuts(set_name)
     if not found:  # of an empty manifest Lhotse makes None
         raise UserError(f"{corpus.manifest('cuts', set_name)}: no utterances to decode")
+    ids: dict[str, str] = {}
+    for cut in found:
+        other = ids.setdefault(for_sclite(cut.id), cut.id)
+        if other != cut.id:
+            raise UserError(
+                f"{corpus.root / set_name}: the utterances {other} and {cut.id} would both be "
+                f"{for_sclite(cut.id)} in the files of sclite; rename one"
+            )
     return list(found.sort_by_duration())
 
 

@@ -372,6 +372,11 @@ def write_arpa(path: str, words: dict[str, float]) -> None:
         ),
         (
             "transducer",
+            ["loss.kind=viterbi", "loss.aligner=file", "loss.alignment=empty.txt"],
+            "empty.txt: no alignment of spk-0",
+        ),
+        (
+            "transducer",
             ["loss.kind=viterbi", "loss.aligner=file", "loss.alignment=other.txt"],
             "other.txt: spk-0 has 2 frames, and its text 3 tokens",
         ),
@@ -398,6 +403,7 @@ def test_what_would_end_it_after_the_training_ends_it_now(job, recipe, overrides
     job.write("train", TRAIN | {"spk-6": "a c c"})
     write_arpa("other.arpa", {"x": -0.5, "<s>": -9, "</s>": -0.5})
     Path("frames.txt").write_text("spk-0 1 2 3\n")
+    Path("empty.txt").touch()
     Path("other.txt").write_text("spk-0 1 2\n")
     added = TRANSDUCER if recipe == "transducer" else []
     job.prepare("loading.num_buckets=1", *added, *overrides, recipe=recipe)
