@@ -31,7 +31,7 @@
 #   --num-gpus N      processes to train with, one per GPU (1; without a GPU: the CPU)
 #   --allow-pipes     let wav.scp hold shell commands; only for data directories that you trust
 #   --force           do the stages again even if they are done
-# After "--": field.name=value for any option; exp/…/config.yaml lists all with their values.
+# After "--": field.name=value for any option, the last of two counts; exp/…/config.yaml lists all.
 
 # Called by sh or another shell: start bash.
 if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
