@@ -31,7 +31,7 @@
 #   --num-gpus N      processes to train with, one per GPU (1; without a GPU: the CPU)
 #   --allow-pipes     let wav.scp hold shell commands; only for data directories that you trust
 #   --force           do the stages again even if they are done
-# After "--": field.name=value for any option; exp/…/config.yaml lists all with their values.
+# After "--": field.name=value for any option, the last of two counts; exp/…/config.yaml lists all.
 
 # Called by sh or another shell: start bash.
 if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
@@ -56,24 +56,33 @@ allow_pipes=false
 force=false
 . utils/parse_options.sh
 . utils/stages.sh
-for name in stage stop_stage nj num_gpus; do
-  case ${!name} in "" | *[!0-9]*) fail "--${name//_/-} '${!name}' is not a number" ;; esac
-done
-. ./path.sh || exit 1
-. ./cmd.sh
-if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
-
-case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
-case $config in "" | /*) ;; *) config=$called_from/$config ;; esac
+check_number --stage "$stage" 0 8
+check_number --stop-stage "$stop_stage" 0 8
+check_number --nj "$nj" 1 1000
+check_number --num-gpus "$num_gpus" 1 1000
+if [ "$stage" -gt "$stop_stage" ]; then fail "--stage $stage comes after --stop-stage $stop_stage"; fi
 keep=()
 if [ -n "$exp" ]; then keep=(--keep); fi
 exp=${exp:-$(IFS=,; echo "default${*:+,$*}" | tr '/ ' '__' | cut -c 1-120)}
+check_name --corpus "$corpus"
+check_name --exp "$exp"
+case $exp in */*) fail "--exp is $exp; an experiment is one folder in exp/CORPUS/RECIPE: leave out the slash" ;; esac
 data=data/$corpus
 exp_dir=exp/$corpus/$recipe/$exp
 
+if [[ $recipe == *[/.]* ]] || [ ! -f "$recipe/train.py" ]; then
+  recipes=(*/train.py)
+  fail "--recipe is $(printf %q "$recipe"); it must be one of ${recipes[*]%/train.py}"
+fi
 if [ ! -d "egs/$corpus" ] && ! (cd "$data" && ls -d -- */wav.scp) >/dev/null 2>&1; then
   fail "--corpus $corpus: there is neither egs/$corpus nor your data directory $data/train"
 fi
+. ./path.sh || exit 1
+. ./cmd.sh
+if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
+case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
+case $config in "" | /*) ;; *) config=$called_from/$config ;; esac
+if [ "$num_gpus" -gt 1 ] && [ -z "$train_cmd" ]; then python utils/torchrun.py --check "$num_gpus"; fi
 
 # Two experiments on one corpus must not prepare it at the same time, nor one be trained twice, or
 # get other options while it is trained.
@@ -110,7 +119,7 @@ run_stage 0 "corpus" "$data/.done" \
 
 # Which set is for what; as long as there is no data the answer is not needed.
 dev='' tests=''
-if [ "$stop_stage" -gt 0 ] && [ "$stage" -lt 8 ]; then
+if [ "$stop_stage" -gt 0 ]; then
   sets=$(python local/sets.py "$data" "$exp_dir/config.yaml")
   { read -r dev && read -r tests || true; } <<<"$sets"
 fi
@@ -138,7 +147,8 @@ unlock 9
 # the times of files; other audio has other statistics. Nor does it matter who loads batches.
 trained_with="$(options_except corpus decoding dev_set test_sets | grep -v '^  num_workers:') \
 $(contents_of train) $dev ${dev:+$(contents_of "$dev")} $(file_of lexicon) $(checksum_of "$data/fbank/statistics.json")"
-run_stage 4 "pre-flight checks" "$exp_dir/.checked" "$trained_with $tests" \
+run_stage 4 "pre-flight checks" "$exp_dir/.checked" \
+  "$trained_with $tests $(options_of decoding) $(file_of arpa)" \
   -- python local/check.py "$recipe" "$exp_dir"
 
 train() {
@@ -166,7 +176,7 @@ run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" averaged.saf
 
 # Of the model itself: trained again on a GPU, or averaged over fewer epochs, it is another one.
 model=
-if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 6 ]; then
+if [ "$stop_stage" -ge 6 ]; then
   model=$(checksum_of "$exp_dir/checkpoints/averaged.safetensors")
 fi
 # shellcheck disable=SC2086

@@ -42,7 +42,9 @@ _TYPES = {
 def _in_words(message: str) -> str:
     """What jsonargparse says of a value, in the form of all other messages about options."""
     if found := re.match(r'Parser key "(\S+)": Unable to load config \W(.*?)\W - ', message):
-        return f"{found[1]} is {found[2]}; it must be a section with fields"
+        return f"{found[1]} is {found[2] or 'empty'}; it must be a section with fields"
+    if found := re.match(r"unrecognized arguments: --(.*?)=", message):
+        return f"there is no field '{found[1]}'; the experiment's config.yaml lists all"
     found = re.match(r'Parser key "(\S+)": Expected an? (.+?)\. Got value: ?(.*)', message)
     if not found:
         return message
@@ -140,6 +142,8 @@ def resolve(cls: type[T], values: dict[str, Any], overrides: Sequence[str] = ())
     for override in overrides:
         if "=" not in override:
             raise UserError(f"'{override}' is not of the form field.name=value")
+        if _has_alias(override.partition("=")[2]):
+            raise UserError(f"{override[:100]}: {_ALIAS}")
     try:
         parsed = parser.parse_object(_sections(cls, values))
         parsed = parser.parse_args([f"--{o}" for o in overrides], namespace=parsed)
@@ -166,8 +170,38 @@ def _sections(cls: type, values: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
+def missing_sections(cls: type, values: Any, name: str = "") -> list[str]:
+    """Sections of the options ``cls`` that values, as of `read_yaml`, lack or have empty."""
+    if not isinstance(values, dict):
+        return [name or "all sections"]
+    missing = []
+    for field, kind in get_type_hints(cls).items():
+        full = f"{name}.{field}".lstrip(".")
+        if dataclasses.is_dataclass(kind):
+            missing += missing_sections(kind, values.get(field), full)
+        elif get_origin(kind) is dict and field not in values:
+            missing.append(full)
+    return missing
+
+
+# A few lines of them can stand for more values than any memory holds.
+_ALIAS = "an alias (*name) of YAML; write the value itself, or put it in quotes"
+
+
+def _has_alias(text: str) -> bool:
+    try:
+        return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+    except yaml.YAMLError:  # text of another kind
+        return False
+
+
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML of plain data, in which no field is there twice: of two, one would be lost."""
+    """YAML of plain data without aliases, in which no field is there twice: one would be lost."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise UserError(f"line {self.peek_event().start_mark.line + 1}: {_ALIAS}")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -189,6 +223,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{path}: sections within sections, too many for a configuration") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if values is not None and not isinstance(values, dict):

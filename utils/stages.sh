@@ -11,6 +11,23 @@ fail() {
   exit 1
 }
 
+# check_number OPTION VALUE LOW HIGH: fail unless the value is a whole number in this range.
+check_number() {
+  if ! [[ $2 =~ ^[0-9]{1,4}$ ]] || ((10#$2 < $3 || 10#$2 > $4)); then
+    fail "$1 is $(printf %q "$2"); it must be a whole number, at least $3 and at most $4"
+  fi
+}
+
+# check_name OPTION VALUE: fail unless the value can be a folder's name, which stays where we put it.
+# There may be slashes in it; blanks and signs of the shell are as good as letters.
+check_name() {
+  case "/$2/" in
+    *//* | */.* | *[[:cntrl:]]*)
+      fail "$1 is $(printf %q "$2"); no part of a name may be empty, begin with a dot, or have control characters"
+      ;;
+  esac
+}
+
 # The checksum in the mark of a stage, or "none".
 mark() { head -n 1 "$1" 2>/dev/null || echo none; }
 
@@ -72,7 +89,14 @@ run_stage() {
   shift 4
   while [ "$1" != -- ]; do outputs+=("$1") && shift; done
   shift
-  if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then return 0; fi
+  if [ "$number" -gt "$stop_stage" ]; then return 0; fi
+  if [ "$number" -lt "$stage" ]; then
+    # What comes next is made of these outputs, or shows them.
+    if [ ${#outputs[@]} -gt 0 ] && [ -f "$mark" ] && [ "$(mark "$mark")" != "$key" ]; then
+      echo "stage $number, $title: was done with other options or data, and is left so by --stage $stage" >&2
+    fi
+    return 0
+  fi
   found=
   if [ "$force" = false ] && [ "$(mark "$mark")" = "$key" ]; then
     found=$(difference "$mark" "${outputs[@]}")

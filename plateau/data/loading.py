@@ -142,6 +142,11 @@ class BatchLoader:
             else:  # too few to estimate buckets from
                 self._sampler = SimpleCutSampler(cuts, **order)
 
+    def num_batches(self) -> int:
+        """Batches of the first epoch, counted without loading; others have about as many."""
+        self._sampler.set_epoch(0)
+        return sum(1 for _ in self._sampler)
+
     def batches(self, epoch: int = 0, skip: int = 0) -> Iterator[Batch]:
         """The batches of an epoch without the first ``skip``.
 
