@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from plateau.errors import UserError
+from plateau.text import decode, name_of, read_text
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -16,8 +19,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary name ends like ``path`` (libraries choose formats by suffix) and starts with a
     dot. It is flushed to disk before the rename, so that a crash leaves the old file or the new.
+
+    Raises:
+        UserError: it is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: not written, for it is a folder; remove it, or name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
     os.close(handle)
@@ -35,9 +43,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically.
+
+    Raises:
+        UserError: `plateau.text.read_text` would not give the text back; nothing is written.
+    """
+    content = text.encode("utf-8", "surrogatepass")
+    try:
+        given_back = decode(content) == text
+    except ValueError:
+        given_back = False
+    if not given_back:
+        bad = next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), "\ufeff")
+        raise UserError(f"{path}: not written, for its text has {name_of(bad)}; take it out")
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -46,8 +66,28 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a UTF-8 JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a UTF-8 JSON file.
+
+    Raises:
+        UserError: no such file, or not JSON.
+    """
+    return parse_json(read_text(path), f"{path}")
+
+
+def parse_json(text: str, where: str) -> Any:
+    """What JSON says.
+
+    Args:
+        text: of the file, or of a line.
+        where: it was found.
+
+    Raises:
+        UserError: not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON: {error}") from None
 
 
 NAME_BYTES = (

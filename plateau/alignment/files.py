@@ -14,6 +14,7 @@ hide how unlikely the few frames with tokens are where a word was not said.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -277,7 +278,7 @@ def read_frames(path: Path) -> dict[str, list[int]]:
     frames: dict[str, list[int]] = {}
     for number, line in enumerate(read_lines(path), start=1):
         id, *fields = line.split() or [""]
-        if not id or id in frames or not all(field.isdecimal() for field in fields):
+        if not id or id in frames or not all(re.fullmatch("[0-9]{1,9}", f) for f in fields):
             raise UserError(f"{path}:{number}: not '<utterance> <frame> …', each utterance once")
         frames[id] = [int(field) for field in fields]
     return frames

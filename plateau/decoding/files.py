@@ -151,6 +151,8 @@ def read_trn(path: Path) -> dict[str, str]:
         match = re.fullmatch(r"(.*?)\s*\(([^()\s]+)\)", line)
         if match is None:
             raise UserError(f"{path}, line {number}: not of the form '<text> (<utterance>)'")
+        if match[2] in found:
+            raise UserError(f"{path}, line {number}: '{match[2]}' is there for the second time")
         found[match[2]] = match[1]
     return found
 
@@ -203,6 +205,8 @@ def read_ctm(path: Path) -> dict[str, tuple[Interval, ...]]:
             utterance, _, start, duration, label, *rest = line.split()
             confidence = float(rest[0]) if rest else None
             end = round(float(start) + float(duration), 6)
+            if not 0 <= float(start) <= end < math.inf or not 0 <= (confidence or 0) <= 1:
+                raise ValueError
             found[utterance].append(Interval(float(start), end, label, confidence))
         except ValueError:
             raise UserError(

@@ -100,7 +100,7 @@ def decode_test_sets(
     sizes = decoding.batch_sizes
     for set_name in test_sets:
         found = corpus.cuts(set_name)
-        if not found:  # of an empty manifest Lhotse makes None
+        if not found:
             raise UserError(f"{corpus.manifest('cuts', set_name)}: no utterances to decode")
         cuts = list(found.sort_by_duration())  # so that there is little padding
         total_seconds = sum(cut.duration for cut in cuts)
