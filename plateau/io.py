@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from plateau.errors import UserError
-from plateau.text import decode, name_of, read_text
+from plateau.text import name_of, read_text
 
 
 @contextmanager
@@ -46,18 +47,22 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically.
 
     Raises:
-        UserError: `plateau.text.read_text` would not give the text back; nothing is written.
+        UserError: as `check_text`; nothing is written.
     """
-    content = text.encode("utf-8", "surrogatepass")
-    try:
-        given_back = decode(content) == text
-    except ValueError:
-        given_back = False
-    if not given_back:
-        bad = next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), "\ufeff")
-        raise UserError(f"{path}: not written, for its text has {name_of(bad)}; take it out")
+    check_text(path, text)
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def check_text(path: Path, text: str) -> None:
+    """See that `plateau.text.read_text` would give back a text that is to be written.
+
+    Raises:
+        UserError: it has a character that no text file has.
+    """
+    bad = re.search("\\A\ufeff|[\0\ud800-\udfff]", text)
+    if bad:
+        raise UserError(f"{path}: not written: {name_of(bad[0])} in its text; take it out")
 
 
 def write_json(path: Path, value: Any) -> None:

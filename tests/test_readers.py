@@ -60,23 +60,21 @@ def test_a_folder_or_nothing_is_in_the_place_of_the_file(reader, tmp_path):
     refusal(reader, path)
 
 
-def readers_of_the_library() -> list[str]:
-    """Public functions and methods of the library that are named as readers are."""
+def public_functions(verbs: str) -> list[str]:
+    """Public functions and methods of the library whose names begin with one of these verbs."""
     found = []
     for path in sorted((ROOT / "plateau").rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            public = isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-            inside = node.body if public else ()
+            inside = node.body if isinstance(node, ast.ClassDef) and node.name[0] != "_" else ()
             for function, owner in [(node, ""), *((part, f"{node.name}.") for part in inside)]:
-                if isinstance(function, ast.FunctionDef) and re.match(
-                    "(read|load)(_|$)", function.name
-                ):
+                is_function = isinstance(function, ast.FunctionDef)
+                if is_function and re.match(f"({verbs})(_|$)", function.name):
                     found.append(f"{module}.{owner}{function.name}")
     return found
 
 
 def test_every_reader_of_the_library_is_tried():
     covered = {reader.covers for reader in READERS} | OTHERS.keys()
-    assert [name for name in readers_of_the_library() if name not in covered] == []
+    assert [name for name in public_functions("read|load") if name not in covered] == []
     assert all((ROOT / test).is_file() for test in OTHERS.values())
