@@ -44,13 +44,13 @@ def main(recipe: str, exp_dir: Path) -> None:
     check_statistics(corpus)
     if not corpus.test_sets():
         raise corpus.nothing_to_decode()
-    train = corpus.cuts(TRAIN).to_eager()
+    train = corpus.cuts(TRAIN)
     check_lengths(TRAIN, train, options.loading.max_duration)
     if dev := corpus.dev_set():
         check_lengths(dev, corpus.cuts(dev), options.loading.max_duration)
     notes = check_transcripts(TRAIN, train, tokenizer)
     for set_name in corpus.test_sets():
-        cuts = corpus.cuts(set_name).to_eager()
+        cuts = corpus.cuts(set_name)
         notes += check_transcripts(set_name, cuts, tokenizer)
         notes += check_overlap(set_name, cuts, train)
     notes += check_recipe(recipe, exp_dir, options, tokenizer, train)

@@ -206,10 +206,23 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise UserError(f"line {key.start_mark.line + 1}: '{key.value}' is there twice")
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise UserError(f"line {key.start_mark.line + 1}: '{key.value}' is there twice")
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level == 50:  # PyYAML takes time that grows with the square
+            raise UserError(f"line {self.line + 1}: brackets within brackets, 50 deep")
+        super().fetch_flow_collection_start(token)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, TypeError):  # as of 2020-13-45, or !!int x
+            kind = node.tag.rpartition(":")[2]
+            raise UserError(f"line {node.start_mark.line + 1}: this is no {kind}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plateau.io import NAME_BYTES, file_name, read_json, replacing, write_json, write_text
+from plateau.io import NAME_BYTES, file_name, replacing, write_text
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path):
@@ -21,13 +21,6 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path):
     with replacing(tmp_path / "cuts.jsonl.gz") as temporary:
         assert temporary.name.endswith(".jsonl.gz")
         assert temporary.parent == tmp_path
-
-
-def test_json_is_read_back(tmp_path: Path):
-    value = [{"metric": "wer", "value": 0.1, "word": "mwána"}]
-    write_json(tmp_path / "results.json", value)
-    assert read_json(tmp_path / "results.json") == value
-    assert "mwána" in (tmp_path / "results.json").read_text(encoding="utf-8")
 
 
 def test_an_id_is_its_file_name_where_that_is_possible():

@@ -29,6 +29,8 @@ _UNKNOWN_SIZE = 2_000_000_000
 # In these (but in FLAC) each byte is part of a sample, and no sample is wrong: their size is their
 # length. All others (compressed, floating point) are decoded to their end to know.
 _COUNTED = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"}
+# By these suffixes libsndfile takes any bytes for samples without a header.
+_HEADERLESS = (".raw", ".au", ".snd", ".gsm", ".vox", ".vox6")
 _BLOCK = 1 << 16  # samples per channel that are decoded at once
 _GONE = (FileNotFoundError, NotADirectoryError)
 _NOT_RUN = (126, 127)  # exit status of a shell that could not start a command
@@ -179,8 +181,7 @@ def _open(source: str | Path | io.BytesIO) -> _Stream:
     if isinstance(source, io.BytesIO):
         source.seek(0)
     try:
-        # By its name alone, .raw would be samples without a header.
-        audio = _Stream(_content(source) if str(source).lower().endswith(".raw") else source)
+        audio = _Stream(_content(source) if str(source).lower().endswith(_HEADERLESS) else source)
     except soundfile.LibsndfileError as error:
         fault = error
     else:
@@ -204,6 +205,8 @@ def _content(source: str | Path | io.BytesIO) -> mmap.mmap | bytearray:
     if isinstance(source, io.BytesIO):
         return bytearray(source.getvalue())
     with Path(source).open("rb") as file:
+        if not file.read(1):  # there is nothing to map
+            return bytearray()
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
@@ -216,7 +219,7 @@ def _mend_size(content: mmap.mmap | bytearray) -> bool:
             order, first, width, unknown = "big", 8, 8, (1 << 64) - 1
         case b".snd":
             start = int.from_bytes(content[4:8], "big")
-            if int.from_bytes(content[8:12], "big") or len(content) <= start:
+            if int.from_bytes(content[8:12], "big") or len(content) <= max(start, 12):
                 return False
             content[8:12] = (len(content) - start).to_bytes(4, "big")
             return True
@@ -271,7 +274,10 @@ def _inspect(source: str | io.BytesIO) -> AudioInfo:
                 raise AudioError("truncated: its last samples cannot be read")
             if audio.subtype in _COUNTED and audio.format != "FLAC":
                 return AudioInfo(audio.frames, audio.samplerate, audio.channels)
-            audio.seek(0)
+            if audio.format != "FLAC":
+                return _decode(audio)
+        # Anew, as `read_audio` opens it: having been at its end can hide damage at its start.
+        with _open(source) as audio:
             return _decode(audio)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"not readable as audio ({_reason(error)})") from None

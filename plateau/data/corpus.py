@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import TypeVar
 
 from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
+
+Manifest = TypeVar("Manifest", RecordingSet, SupervisionSet, CutSet)
 
 TRAIN = "train"
 DEV_NAMES = ("dev", "valid", "validation", "val", "cv", "devel", "development", "train_dev")
@@ -124,11 +127,11 @@ class Corpus:
 
     def recordings(self, set_name: str) -> RecordingSet:
         """The recordings of a set."""
-        return RecordingSet.from_file(self._existing("recordings", set_name))
+        return self._read(RecordingSet, "recordings", set_name)
 
     def supervisions(self, set_name: str) -> SupervisionSet:
         """The utterances of a set."""
-        return SupervisionSet.from_file(self._existing("supervisions", set_name))
+        return self._read(SupervisionSet, "supervisions", set_name)
 
     def texts(self, set_name: str) -> Iterator[str]:
         """The transcripts of a set, read when they are wanted; empty where there is none."""
@@ -137,7 +140,28 @@ class Corpus:
 
     def cuts(self, set_name: str) -> CutSet:
         """The utterances of a set with their features."""
-        return CutSet.from_file(self._existing("cuts", set_name))
+        return self._read(CutSet, "cuts", set_name)
+
+    def _read(self, kind_of_set: type[Manifest], kind: str, set_name: str) -> Manifest:
+        """A manifest, all of it, so that a damaged one is found here.
+
+        Raises:
+            UserError: it is not there, or damaged.
+        """
+        path = self._existing(kind, set_name)
+        try:
+            manifest = kind_of_set.from_file(path)
+            # Of an empty file Lhotse makes None.
+            manifest = kind_of_set.from_dicts([]) if manifest is None else manifest.to_eager()
+        except MemoryError:
+            raise
+        except Exception as error:  # gzip, JSON and Lhotse have each their own
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+        else:
+            if isinstance(manifest, kind_of_set):
+                return manifest
+            reason = f"it has no {kind}"
+        raise UserError(f"{path}: damaged: {reason}\nremove it, and give the run.sh command again")
 
     def _existing(self, kind: str, set_name: str) -> Path:
         path = self.manifest(kind, set_name)

@@ -247,6 +247,20 @@ def save_statistics(cuts: CutSet, options: FeatureOptions, path: Path) -> None:
 
 
 def load_statistics(path: Path) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, each (F,), as `save_statistics` wrote them."""
+    """Mean and standard deviation, each (F,), as `save_statistics` wrote them.
+
+    Raises:
+        UserError: no such file, or something else.
+    """
     statistics = read_json(path)
-    return torch.tensor(statistics["mean"]), torch.tensor(statistics["std"])
+    try:
+        mean, std = (
+            torch.tensor(statistics[name], dtype=torch.float32) for name in ("mean", "std")
+        )
+        if mean.shape != (len(std),) or not torch.stack((mean, std)).isfinite().all():
+            raise ValueError
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise UserError(
+            f"{path}: not mean and std of features; remove it, and give the run.sh command again"
+        ) from None
+    return mean, std

@@ -86,7 +86,7 @@ def test_the_name_does_not_make_the_format(tone):
     """Not .raw either, which for soundfile would be samples without a header."""
     path = Path(tone("x", 1.0, format="WAV"))
     samples, _ = soundfile.read(path, always_2d=True)
-    for suffix in (".raw", ".mp3", ".sph", ".txt"):
+    for suffix in (".raw", ".au", ".snd", ".gsm", ".vox", ".mp3", ".sph", ".txt"):
         check(path.rename(path.with_suffix(suffix)), samples)
         path = path.with_suffix(suffix)
 
