@@ -1,0 +1,1 @@
+"""The tests; a package, since one of the libraries brings a package `tests` of its own."""
