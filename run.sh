@@ -29,7 +29,7 @@
 #   --config FILE     options in YAML (egs/CORPUS/conf/RECIPE.yaml, else RECIPE/conf/default.yaml)
 #   --nj N            parallel processes for corpus and features (number of cores)
 #   --num-gpus N      processes to train with, one per GPU (1; without a GPU: the CPU)
-#   --allow-pipes     let wav.scp hold shell commands; only for data directories that you trust
+#   --allow-pipes     let wav.scp hold shell commands, and run them; only for data that you trust
 #   --force           do the stages again even if they are done
 # After "--": field.name=value for any option; exp/…/config.yaml lists all with their values.
 
@@ -61,6 +61,7 @@ for name in stage stop_stage nj num_gpus; do
 done
 . ./path.sh || exit 1
 . ./cmd.sh
+if [ "$allow_pipes" = true ]; then export PLATEAU_ALLOW_PIPES=true; fi # plateau/data/stored.py
 if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
 
 case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac

@@ -132,6 +132,16 @@ def test_a_corpus_in_a_folder_of_corpora_and_what_is_damaged_there(tmp_path):
     assert done.stderr.splitlines()[-1].endswith("start the same ./run.sh again, without --stage")
     assert tones.run().returncode == 0
 
+    # A manifest that is damaged.
+    manifest = tmp_path / "data/a/b/manifests/b_cuts_dev.jsonl.gz"
+    manifest.write_bytes(bytes(manifest.stat().st_size))
+    done = tones.run("--stage", "6", "--force")
+    assert done.returncode == 1
+    said, mend = done.stderr.splitlines()[-2:]
+    assert "b_cuts_dev.jsonl.gz: damaged: Not a gzipped file" in said
+    subprocess.run(mend.split(": ")[1].split(";")[0], shell=True, check=True, cwd=tmp_path)
+    assert tones.run().returncode == 0
+
     # The model is damaged.
     final = exp_dir / "checkpoints/averaged.pt"
     model = final.read_bytes()

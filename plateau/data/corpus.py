@@ -9,6 +9,7 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
+from plateau.data.stored import read_manifest
 
 TRAIN = "train"
 DEV_NAMES = ("dev", "valid", "validation", "val", "cv", "devel", "development", "train_dev")
@@ -124,11 +125,11 @@ class Corpus:
 
     def recordings(self, set_name: str) -> RecordingSet:
         """The recordings of a set."""
-        return RecordingSet.from_file(self._existing("recordings", set_name))
+        return read_manifest(RecordingSet, self._existing("recordings", set_name))
 
     def supervisions(self, set_name: str) -> SupervisionSet:
         """The utterances of a set."""
-        return SupervisionSet.from_file(self._existing("supervisions", set_name))
+        return read_manifest(SupervisionSet, self._existing("supervisions", set_name))
 
     def texts(self, set_name: str) -> Iterator[str]:
         """The transcripts of a set, read when they are wanted; empty where there is none."""
@@ -137,7 +138,7 @@ class Corpus:
 
     def cuts(self, set_name: str) -> CutSet:
         """The utterances of a set with their features."""
-        return CutSet.from_file(self._existing("cuts", set_name))
+        return read_manifest(CutSet, self._existing("cuts", set_name))
 
     def _existing(self, kind: str, set_name: str) -> Path:
         path = self.manifest(kind, set_name)

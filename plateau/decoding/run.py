@@ -99,10 +99,10 @@ def decode_test_sets(
     experiment.set_aside(set(experiment.path.glob("decode_*")) - set(made))
     sizes = decoding.batch_sizes
     for set_name in test_sets:
-        found = corpus.cuts(set_name)
-        if not found:  # of an empty manifest Lhotse makes None
+        # So that there is little padding.
+        cuts = sorted(corpus.cuts(set_name), key=lambda cut: cut.duration, reverse=True)
+        if not cuts:
             raise UserError(f"{corpus.manifest('cuts', set_name)}: no utterances to decode")
-        cuts = list(found.sort_by_duration())  # so that there is little padding
         total_seconds = sum(cut.duration for cut in cuts)
         decoded: dict[str, list[Decoded]] = {method: [] for method in searches}
         seconds: dict[int, Counter[str]] = {size: Counter() for size in sizes}
