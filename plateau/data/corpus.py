@@ -1,5 +1,6 @@
 """Where a corpus keeps its things: the one place that knows the layout of `data/<corpus>/`."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
 from plateau.data.stored import read_manifest
+from plateau.text import odd_characters
 
 TRAIN = "train"
 DEV_NAMES = ("dev", "valid", "validation", "val", "cv", "devel", "development", "train_dev")
@@ -84,12 +86,18 @@ class Corpus:
         return [s for s in self.sets() if s not in used]
 
     def check_train(self) -> None:
-        """See that there is a training set.
+        """See that there is a training set, and that all sets have names that can be said.
 
         Raises:
-            UserError: there is none; it names what there is.
+            UserError: there is none; it names what there is. Or a name that lists cannot have.
         """
         sets = self.sets()
+        for name in sets:
+            if name.startswith(".") or re.search(r"[\s,]", name) or odd_characters(name):
+                raise UserError(
+                    f"{self.root}: {name!r}: a set's name may not begin with a dot, nor have white "
+                    "space, commas or control characters\nrename the folder"
+                )
         if TRAIN in sets:
             return
         if not sets:
