@@ -102,7 +102,8 @@ make_corpus() {
   if [ ! -f "egs/$corpus/prepare.py" ]; then return; fi
   python "egs/$corpus/prepare.py" "$data" --config "$exp_dir/config.yaml" --nj "$nj" \
     ${corpus_dir:+--corpus-dir "$corpus_dir"}
-  echo "$corpus_dir" >"$data/corpus_dir"
+  echo "$corpus_dir" >"$data/corpus_dir.tmp"
+  mv "$data/corpus_dir.tmp" "$data/corpus_dir"
 }
 if [ -z "$corpus_dir" ] && [ -f "$data/corpus_dir" ]; then corpus_dir=$(cat "$data/corpus_dir"); fi
 run_stage 0 "corpus" "$data/.done" \
@@ -151,7 +152,9 @@ train() {
     set_aside "$exp_dir" checkpoints tensorboard log results.json report "${results[@]##*/}"
   fi
   mkdir -p "$exp_dir/checkpoints" "$exp_dir/log"
-  echo "$STAGE_KEY" >"$exp_dir/checkpoints/.key"
+  # Beside its place first: emptied by a full disk, it would be another key.
+  echo "$STAGE_KEY" >"$exp_dir/checkpoints/.key.tmp"
+  mv "$exp_dir/checkpoints/.key.tmp" "$exp_dir/checkpoints/.key"
   if [ "$num_gpus" -gt 1 ]; then
     launch=(python utils/torchrun.py --standalone --nproc_per_node "$num_gpus")
   fi
