@@ -29,7 +29,7 @@
 #   --config FILE     options in YAML (egs/CORPUS/conf/RECIPE.yaml, else RECIPE/conf/default.yaml)
 #   --nj N            parallel processes for corpus and features (number of cores)
 #   --num-gpus N      processes to train with, one per GPU (1; without a GPU: the CPU)
-#   --allow-pipes     let wav.scp hold shell commands; only for data directories that you trust
+#   --allow-pipes     let wav.scp hold shell commands, and run them; only for data that you trust
 #   --force           do the stages again even if they are done
 # After "--": field.name=value for any option, the last of two counts; exp/…/config.yaml lists all.
 
@@ -79,6 +79,7 @@ if [ ! -d "egs/$corpus" ] && ! (cd "$data" && ls -d -- */wav.scp) >/dev/null 2>&
 fi
 . ./path.sh || exit 1
 . ./cmd.sh
+if [ "$allow_pipes" = true ]; then export PLATEAU_ALLOW_PIPES=true; fi # plateau/data/stored.py
 if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
 case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
 case $config in "" | /*) ;; *) config=$called_from/$config ;; esac
@@ -110,7 +111,8 @@ make_corpus() {
   if [ ! -f "egs/$corpus/prepare.py" ]; then return; fi
   python "egs/$corpus/prepare.py" "$data" --config "$exp_dir/config.yaml" --nj "$nj" \
     ${corpus_dir:+--corpus-dir "$corpus_dir"}
-  echo "$corpus_dir" >"$data/corpus_dir"
+  echo "$corpus_dir" >"$data/corpus_dir.tmp"
+  mv "$data/corpus_dir.tmp" "$data/corpus_dir"
 }
 if [ -z "$corpus_dir" ] && [ -f "$data/corpus_dir" ]; then corpus_dir=$(cat "$data/corpus_dir"); fi
 run_stage 0 "corpus" "$data/.done" \
@@ -160,7 +162,9 @@ train() {
     set_aside "$exp_dir" checkpoints tensorboard log results.json report "${results[@]##*/}"
   fi
   mkdir -p "$exp_dir/checkpoints" "$exp_dir/log"
-  echo "$STAGE_KEY" >"$exp_dir/checkpoints/.key"
+  # Beside its place first: emptied by a full disk, it would be another key.
+  echo "$STAGE_KEY" >"$exp_dir/checkpoints/.key.tmp"
+  mv "$exp_dir/checkpoints/.key.tmp" "$exp_dir/checkpoints/.key"
   if [ "$num_gpus" -gt 1 ]; then
     launch=(python utils/torchrun.py --standalone --nproc_per_node "$num_gpus")
   fi

@@ -17,6 +17,7 @@ import yaml
 
 from plateau.errors import UserError as UserError
 from plateau.io import write_text
+from plateau.terminal import printable, printable_output
 from plateau.text import read_text
 
 T = TypeVar("T")
@@ -118,17 +119,19 @@ def _flag(name: str) -> str:
 def user_errors() -> Iterator[None]:
     """Turn a `UserError` into its message on stderr and exit status 1, without a traceback.
 
-    A disk that is full, or a quota, can be met wherever something is written.
+    A disk that is full, or a quota, can be met wherever something is written. What is printed has
+    no control characters of data; see `plateau.terminal`.
     """
     try:
-        yield
+        with printable_output():
+            yield
     except UserError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        sys.exit(printable(f"{Path(sys.argv[0]).name}: {error}"))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         file = error.filename2 or error.filename or "a file that was written"
-        sys.exit(f"{Path(sys.argv[0]).name}: {file}: {error.strerror}")
+        sys.exit(printable(f"{Path(sys.argv[0]).name}: {file}: {error.strerror}"))
 
 
 def resolve(cls: type[T], values: dict[str, Any], overrides: Sequence[str] = ()) -> T:

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written beside their place and renamed into it."""
 
+import errno
 import hashlib
 import json
 import os
@@ -39,6 +40,10 @@ def replacing(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of a write, which knows no name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,9 +1,12 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plateau.config import user_errors
 from plateau.io import NAME_BYTES, file_name, replacing, write_text
 
 
@@ -40,3 +43,13 @@ def test_long_ids_are_cut_to_names_that_file_systems_take(id: str):
     name = file_name(id)
     assert 0 < len(name.encode()) <= NAME_BYTES
     assert name != file_name(id + "x")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_names_the_file(tmp_path: Path, number: int):
+    write_text(tmp_path / "file.txt", "old")
+    with pytest.raises(SystemExit) as exit, user_errors(), replacing(tmp_path / "file.txt"):
+        raise OSError(number, os.strerror(number))
+    assert exit.value.code.endswith(f": {tmp_path}/file.txt: {os.strerror(number)}")
+    assert (tmp_path / "file.txt").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -119,3 +119,22 @@ def test_audio_that_changed_after_stage_1_is_looked_at_again(tmp_path):
     assert done.returncode == 1 and "dev-bb.wav: not readable as audio" in done.stderr
     shutil.copy(tmp_path / "kept.wav", tmp_path / "audio/dev-bb.wav")
     assert tones.run("--stop-stage", "2").returncode == 0
+
+
+def test_commands_in_manifests_run_where_they_are_allowed(tmp_path):
+    """Those of stage 1, too, when stage 2 is started without the option."""
+    tones = Tones(tmp_path)
+    tones.write("train", "dev")
+    scp = tmp_path / "data/a/b/dev/wav.scp"
+    mark = tmp_path / "executed"
+    scp.write_text(re.sub(r"(\S+) (\S+)\n", rf"\1 touch {mark}; cat \2 |\n", scp.read_text()))
+    assert tones.run("--stop-stage", "1", "--allow-pipes").returncode == 0
+    mark.unlink()
+    done = tones.run("--stage", "2", "--stop-stage", "2")
+    assert done.returncode == 1 and not mark.exists()
+    said, advice = done.stderr.splitlines()[-2:]
+    assert f"recording 'dev-abc' is a shell command: touch {mark}; cat" in said
+    option = re.search(r"run\.sh with (--\S+)", advice)[1]
+    done = tones.run("--stage", "2", "--stop-stage", "2", option)
+    assert done.returncode == 0, done.stderr
+    assert mark.exists()

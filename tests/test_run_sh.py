@@ -549,3 +549,15 @@ def test_all_scripts_start_bash(script, tmp_path):
     (tmp_path / "x.sh").write_text(head + 'set -euo pipefail\ncat <(echo "$@")\n')
     done = subprocess.run(["sh", tmp_path / "x.sh", "a b"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("a b\n", "")
+
+
+def test_a_full_disk_does_not_make_checkpoints_those_of_other_options(clone):
+    assert clone.run("--exp", "x", FAIL="conformer_ctc/train.py").returncode == 1
+    checkpoints = clone.exp_dir / "checkpoints"
+    (checkpoints / "last.pt").write_text("half way")
+    (checkpoints / ".key.tmp").symlink_to("/dev/full")
+    done = clone.run("--exp", "x")
+    assert done.returncode == 1 and "No space left on device" in done.stderr
+    (checkpoints / ".key.tmp").unlink()
+    assert clone.did() == ["train", "decode"]
+    assert (checkpoints / "last.pt").read_text() == "half way"

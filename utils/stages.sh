@@ -6,8 +6,16 @@
 # for finished, and changed inputs or options, or outputs that are gone or cut short, make it run
 # again.
 
+# Text, quoted where it has control characters: names in data may have some, which a terminal obeys.
+say() {
+  case $1 in
+    *[[:cntrl:]]*) printf '%q\n' "$1" ;;
+    *) printf '%s\n' "$1" ;;
+  esac
+}
+
 fail() {
-  echo "${0##*/}: $1" >&2
+  say "${0##*/}: $1" >&2
   exit 1
 }
 
@@ -106,7 +114,7 @@ run_stage() {
     fi
     found=": $found: done again"
   fi
-  echo "stage $number, $title$found"
+  say "stage $number, $title$found"
   rm -f "$mark"
   running="stage $number, $title"
   killed_before=$(killed_for_memory)
@@ -142,7 +150,7 @@ set_aside() {
   for name; do
     if [ -e "$dir/$name" ]; then mv "$dir/$name" "$dir/before-$n/"; fi
   done
-  echo "options or data changed: what was trained before is kept in $dir/before-$n"
+  say "options or data changed: what was trained before is kept in $dir/before-$n"
 }
 
 # lock FD DIR: wait until no other run.sh works in DIR. The lock ends with `unlock FD`, or with the
@@ -150,7 +158,7 @@ set_aside() {
 lock() {
   eval "exec $1>\"\$2/.lock\""
   if ! flock --nonblock "$1"; then
-    echo "waiting: another run works in $2" >&2
+    say "waiting: another run works in $2" >&2
     flock "$1"
   fi
 }

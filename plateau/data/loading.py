@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from plateau.config import UserError
+from plateau.data.archives import check_array
 from plateau.data.features import FRAME_SHIFT, FeatureOptions, make_extractor
 from plateau.ranges import above, at_least, check_options
 
@@ -219,6 +220,15 @@ def _size_of_shm() -> str:
     return f"which has {usage.total / 1e6:.2f} MB, {usage.free / 1e6:.2f} MB of them free"
 
 
+class _CheckedFeatures(PrecomputedFeatures):
+    """Lhotse's reading of stored features, where these are as they were written."""
+
+    def __call__(self, cuts: CutSet) -> tuple[Tensor, Tensor]:
+        for cut in cuts:
+            check_array(cut)
+        return super().__call__(cuts)
+
+
 class _BatchDataset(K2SpeechRecognitionDataset):
     """Lhotse's dataset, with its nested dictionaries as a `Batch`.
 
@@ -231,7 +241,7 @@ class _BatchDataset(K2SpeechRecognitionDataset):
             # One by one: see `compute_features`.
             OnTheFlyFeatures(make_extractor(options), use_batch_extract=False)
             if options.on_the_fly
-            else PrecomputedFeatures()
+            else _CheckedFeatures()
         )
         super().__init__(input_strategy=strategy, return_cuts=True)
 

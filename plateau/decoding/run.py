@@ -69,8 +69,8 @@ def cuts_to_decode(corpus: Corpus, set_name: str) -> list[Cut]:
     Raises:
         UserError: there are none, or two would have the same name in the files of sclite.
     """
-    found = corpus.cuts(set_name)
-    if not found:  # of an empty manifest Lhotse makes None
+    found = sorted(corpus.cuts(set_name), key=lambda cut: cut.duration, reverse=True)
+    if not found:
         raise UserError(f"{corpus.manifest('cuts', set_name)}: no utterances to decode")
     ids: dict[str, str] = {}
     for cut in found:
@@ -80,7 +80,7 @@ def cuts_to_decode(corpus: Corpus, set_name: str) -> list[Cut]:
                 f"{corpus.root / set_name}: the utterances {other} and {cut.id} would both be "
                 f"{for_sclite(cut.id)} in the files of sclite; rename one"
             )
-    return list(found.sort_by_duration())
+    return found
 
 
 @torch.no_grad()
