@@ -115,7 +115,7 @@ def test_damage_that_a_seek_would_hide_is_found(tone):
         assert len(audio.read()) == 400
     with pytest.raises(AudioError, match="decoding fails"):
         inspect_audio(str(path))
-    with pytest.raises(AudioError, match="x.flac"):
+    with pytest.raises(AudioError, match=r"x\.flac"):
         read_audio(path)
 
 
