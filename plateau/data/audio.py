@@ -206,7 +206,7 @@ def _content(source: str | Path | io.BytesIO) -> mmap.mmap | bytearray:
         return bytearray(source.getvalue())
     with Path(source).open("rb") as file:
         if not file.read(1):  # there is nothing to map
-            return bytearray()
+            raise AudioError("an empty file")
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
