@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from plateau.alignment.measures import true_times
 from plateau.config import UserError, cli
+from plateau.data.audio import check_there
 from plateau.data.corpus import Corpus
 from plateau.data.loading import Batch, load_batch
+from plateau.data.manifests import files_of
 from plateau.data.tokens import read_lang
 from plateau.decoding.files import has_marks, read_ctm, spelt_words
 from plateau.decoding.scoring import read_scores
@@ -107,6 +109,7 @@ def main(
         known["aligned"] = read_ctm(aligned)
     device = next(model.parameters()).device
     cuts = {cut.id: cut for cut in corpus.cuts(set_name) if cut.id in reasons}
+    check_there(files_of(cut.recording for cut in corpus.cuts(set_name)))
     shown = []
     for id, why in reasons.items():
         if id not in cuts:

@@ -157,3 +157,11 @@ def test_a_corpus_in_a_folder_of_corpora_and_what_is_damaged_there(tmp_path):
     )
     subprocess.run(mend, shell=True, check=True, cwd=tmp_path, capture_output=True)
     assert final.exists()
+
+    # The audio moved.
+    (tmp_path / "audio").rename(tmp_path / "moved")
+    done = subprocess.run(align, cwd=tmp_path, capture_output=True, text=True)
+    for failed in (done, tones.run("--stage", "8")):
+        assert failed.returncode == 1
+        assert "dev-abc.wav: no such file; 3 of 3 audio files are not" in failed.stderr
+        assert len(failed.stderr.splitlines()) == 3

@@ -9,7 +9,7 @@ import io
 import mmap
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from plateau.config import UserError
 from plateau.data.mp3 import with_true_length
 
 # The shortest utterance in seconds: the window of a feature frame. Below it there are no features.
@@ -120,6 +121,33 @@ def inspect_audio(audio: str | io.BytesIO) -> AudioInfo:
             raise AudioError("no such file") from None
         raise AudioError(f"cannot be read: {error.strerror}", lost=False) from None
     return _inspect(audio)
+
+
+def check_there(files: Iterable[str]) -> None:
+    """See that audio files are there; each is only looked for.
+
+    Raises:
+        UserError: names the first that is not, and tells how many are not.
+    """
+    files = list(dict.fromkeys(files))
+    gone = [file for file in files if _is_gone(file)]
+    if gone:
+        raise UserError(
+            f"{gone[0]}: no such file; {len(gone)} of {len(files)} audio files are not there\n"
+            "put them back, or write into wav.scp where they are; then start the same ./run.sh "
+            "again, without --stage\n"
+            "or leave out their utterances: python local/validate_data_dir.py --fix DATA_DIR"
+        )
+
+
+def _is_gone(file: str) -> bool:
+    try:
+        Path(file).stat()
+    except _GONE:
+        return not file.startswith("~")  # of which `inspect_audio` has more to say
+    except OSError:
+        return False
+    return False
 
 
 def read_audio(

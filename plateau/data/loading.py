@@ -26,7 +26,9 @@ from torch.utils.data import DataLoader
 
 from plateau.config import UserError
 from plateau.data.archives import check_array
+from plateau.data.audio import check_there
 from plateau.data.features import FRAME_SHIFT, FeatureOptions, make_extractor
+from plateau.data.manifests import files_of
 from plateau.ranges import above, at_least, check_options
 
 
@@ -130,6 +132,8 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
     ):
+        if features.on_the_fly:
+            check_there(files_of(cut.recording for cut in cuts))
         self.total_seconds = sum(cut.duration for cut in cuts)
         self._num_workers = options.num_workers
         self._dataset = _BatchDataset(features)
