@@ -30,9 +30,9 @@
 #   --config FILE     options in YAML (egs/CORPUS/conf/RECIPE.yaml, else RECIPE/conf/default.yaml)
 #   --nj N            parallel processes for corpus and features (number of cores)
 #   --num-gpus N      processes to train with, one per GPU (1; without a GPU: the CPU)
-#   --allow-pipes     let wav.scp hold shell commands; only for data directories that you trust
+#   --allow-pipes     let wav.scp hold shell commands, and run them; only for data that you trust
 #   --force           do the stages again even if they are done
-# After "--": field.name=value for any option; exp/…/config.yaml lists all with their values.
+# After "--": field.name=value for any option, the last of two counts; exp/…/config.yaml lists all.
 
 # Called by sh or another shell: start bash.
 if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
@@ -57,26 +57,36 @@ allow_pipes=false
 force=false
 . utils/parse_options.sh
 . utils/stages.sh
-for name in stage stop_stage nj num_gpus; do
-  case ${!name} in "" | *[!0-9]*) fail "--${name//_/-} '${!name}' is not a number" ;; esac
-done
-. ./path.sh || exit 1
-. ./cmd.sh
-if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
-
-case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
-case $config in "" | /*) ;; *) config=$called_from/$config ;; esac
+check_number --stage "$stage" 0 8
+check_number --stop-stage "$stop_stage" 0 8
+check_number --nj "$nj" 1 1000
+check_number --num-gpus "$num_gpus" 1 1000
+if [ "$stage" -gt "$stop_stage" ]; then fail "--stage $stage comes after --stop-stage $stop_stage"; fi
 keep=()
 if [ -n "$exp" ]; then keep=(--keep); fi
+if [[ $recipe == *[/.]* ]] || [ ! -f "$recipe/train.py" ]; then
+  recipes=(*/train.py)
+  fail "--recipe is $(printf %q "$recipe"); it must be one of ${recipes[*]%/train.py}"
+fi
 # Of a recipe that does not take speech.
 corpus=${corpus:-$(cat "$recipe/conf/corpus" 2>/dev/null || echo espeak)}
 exp=${exp:-$(IFS=,; echo "default${*:+,$*}" | tr '/ ' '__' | cut -c 1-120)}
+check_name --corpus "$corpus"
+check_name --exp "$exp"
+case $exp in */*) fail "--exp is $exp; an experiment is one folder in exp/CORPUS/RECIPE: leave out the slash" ;; esac
 data=data/$corpus
 exp_dir=exp/$corpus/$recipe/$exp
 
-if [ ! -d "egs/$corpus" ] && ! (cd "$data" && ls -d -- */wav.scp) >/dev/null 2>&1; then
+if [ ! -d "egs/$corpus" ] && ! (cd "$data" && ls -d -- */wav.scp || ls -d -- */sequences.jsonl) >/dev/null 2>&1; then
   fail "--corpus $corpus: there is neither egs/$corpus nor your data directory $data/train"
 fi
+. ./path.sh || exit 1
+. ./cmd.sh
+if [ "$allow_pipes" = true ]; then export PLATEAU_ALLOW_PIPES=true; fi # plateau/data/stored.py
+if [ ! -t 2 ]; then export TQDM_DISABLE=1; fi # progress bars are for terminals
+case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
+case $config in "" | /*) ;; *) config=$called_from/$config ;; esac
+if [ "$num_gpus" -gt 1 ] && [ -z "$train_cmd" ]; then python utils/torchrun.py --check "$num_gpus"; fi
 
 # Two experiments on one corpus must not prepare it at the same time, nor one be trained twice, or
 # get other options while it is trained.
@@ -99,7 +109,8 @@ script() { if [ -f "$recipe/$1" ]; then echo "$recipe/$1"; else echo "local/$1";
 
 # It does not matter who loads batches.
 trained_with="$(options_except corpus decoding dev_set test_sets | grep -v '^  num_workers:') $trained_on"
-run_stage 4 "pre-flight checks" "$exp_dir/.checked" "$trained_with $tests" \
+run_stage 4 "pre-flight checks" "$exp_dir/.checked" \
+  "$trained_with $tests $(options_of decoding) $(file_of arpa)" \
   -- python "$(script check.py)" "$exp_dir"
 
 train() {
@@ -111,19 +122,26 @@ train() {
     set_aside "$exp_dir" checkpoints tensorboard log results.json report "${results[@]##*/}"
   fi
   mkdir -p "$exp_dir/checkpoints" "$exp_dir/log"
-  echo "$STAGE_KEY" >"$exp_dir/checkpoints/.key"
+  # Beside its place first: emptied by a full disk, it would be another key.
+  echo "$STAGE_KEY" >"$exp_dir/checkpoints/.key.tmp"
+  mv "$exp_dir/checkpoints/.key.tmp" "$exp_dir/checkpoints/.key"
   if [ "$num_gpus" -gt 1 ]; then
     launch=(python utils/torchrun.py --standalone --nproc_per_node "$num_gpus")
   fi
   # shellcheck disable=SC2086 # a command and its options, see cmd.sh
   $train_cmd "${launch[@]}" "$recipe/train.py" "$exp_dir"
 }
-run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" averaged.pt -- train
+# Without this, stage 5 would take the model for lost.
+old=$exp_dir/checkpoints/averaged.pt
+if [ "$stage" -le 5 ] && [ "$stop_stage" -ge 5 ] && [ -f "$old" ] && [ ! -f "${old%.pt}.safetensors" ]; then
+  fail "$old: a checkpoint of an older Plateau; convert it: python local/convert_checkpoints.py ${exp_dir@Q}"
+fi
+run_stage 5 "training" "$exp_dir/checkpoints/.done" "$trained_with" averaged.safetensors -- train
 
 # Of the model itself: trained again on a GPU, or averaged over fewer epochs, it is another one.
 model=
-if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 6 ]; then
-  model=$(checksum_of "$exp_dir/checkpoints/averaged.pt")
+if [ "$stop_stage" -ge 6 ]; then
+  model=$(checksum_of "$exp_dir/checkpoints/averaged.safetensors")
 fi
 # shellcheck disable=SC2086
 run_stage 6 "decoding" "$exp_dir/.decoded" \

@@ -9,17 +9,39 @@ from pathlib import Path
 from torch import Tensor
 
 from conformer_ctc.options import DecodingOptions, Options
-from conformer_ctc.train import build_model, check_methods
+from conformer_ctc.train import build_model
 from plateau.config import UserError, cli
 from plateau.data.corpus import TRAIN
-from plateau.data.tokens import Tokenizer, read_lang
+from plateau.data.tokens import Tokenizer, encode_words, read_lang
 from plateau.decoding.ctc import greedy_search, one_best, prefix_beam_search
-from plateau.decoding.run import Search, decode_test_sets, single
+from plateau.decoding.run import Encode, Search, decode_test_sets, single
 from plateau.graphs.ctc import ctc_topology, lexicon_graph
 from plateau.graphs.dense import emission_scores
+from plateau.graphs.loss import collapses
+from plateau.models.ctc import CtcModel
 from plateau.text import normalise
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import load_final
+
+
+def check_methods(
+    methods: Iterable[str], topology: str, tokenizer: Tokenizer, texts: Iterable[str]
+) -> None:
+    """See that the methods of decoding can find all of these texts.
+
+    Raises:
+        UserError: they cannot: tokens that are next to their like would be heard as one.
+    """
+    collapsing = [method for method in methods if method != "lexicon"]
+    if not collapsing or topology.startswith("ctc"):
+        return
+    for text in texts:
+        if not collapses(topology, encode_words(tokenizer, text)):
+            raise UserError(
+                f"decoding.methods: {', '.join(collapsing)} would take equal tokens in a row for "
+                f"one, as in '{text[:50]}', since loss.topology={topology} has no blank between\n"
+                "them; set decoding.methods=[lexicon], or loss.topology=ctc_without_inner_blank"
+            )
 
 
 def unigram(
@@ -66,15 +88,19 @@ def searches(
     return found
 
 
-def main(exp_dir: Path) -> None:
-    """Decode every test set of the experiment's corpus by every method.
+def decoder(
+    model: CtcModel, options: Options, decoding: DecodingOptions
+) -> tuple[Encode, dict[str, Search]]:
+    """All that decoding does with a model; stage 4 tries it before there is a trained one.
 
     Args:
-        exp_dir: the experiment's folder, trained
+        model: trained or not.
+        options: that the model is made with.
+        decoding: methods, which may be others than were thought of then.
+
+    Raises:
+        UserError: see `check_methods`; or a prior is asked for that the model has not.
     """
-    experiment = Experiment(exp_dir)
-    options, model = load_final(experiment, Options, build_model)
-    decoding = experiment.options(Options).decoding  # which may have changed since
     tokenizer = read_lang(lang_dir(options))
     texts = list(corpus_of(options).texts(TRAIN))
     methods = searches(decoding, options.loss.topology, tokenizer, texts)
@@ -93,7 +119,21 @@ def main(exp_dir: Path) -> None:
             log_probs = log_probs.log_softmax(2)
         return log_probs.cpu(), lengths.cpu()
 
+    return encode, methods
+
+
+def main(exp_dir: Path) -> None:
+    """Decode every test set of the experiment's corpus by every method.
+
+    Args:
+        exp_dir: the experiment's folder, trained
+    """
+    experiment = Experiment(exp_dir)
+    options, model = load_final(experiment, Options, build_model)
+    decoding = experiment.options(Options).decoding  # which may have changed since
+    encode, methods = decoder(model, options, decoding)
     factor = model.encoder.subsampling_factor
+    tokenizer = read_lang(lang_dir(options))
     decode_test_sets(experiment, options, decoding, tokenizer, factor, encode, methods)
 
 

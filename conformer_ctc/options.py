@@ -8,6 +8,7 @@ from plateau.models.encoder import EncoderOptions
 from plateau.models.prior import PriorOptions
 from plateau.ranges import COUNT, SHARE, above, at_least, check_options
 from plateau.training.experiment import SpeechOptions
+from plateau.training.schedule import late
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,15 @@ class LossOptions:
             prior=replace(self.prior, scale=warm * self.prior.scale),
         )
 
+    def check_steps(self, steps: int) -> list[str]:
+        """What is worth a note of a training that has so many steps."""
+        no_prior = replace(self.prior, estimator="none")
+        if self == LossOptions(
+            prior=no_prior, after_steps=self.after_steps, warm_up_steps=self.warm_up_steps
+        ):  # plain CTC all along
+            return []
+        return late(self.after_steps, self.warm_up_steps, steps)
+
 
 @dataclass(frozen=True)
 class DecodingOptions(CommonDecodingOptions):
@@ -105,7 +115,7 @@ class DecodingOptions(CommonDecodingOptions):
 
     def __post_init__(self) -> None:
         self.check(
-            beam=at_least(1, 10**6),
+            beam=at_least(1, 1000),
             lm_scale=at_least(0, 1000),
             search_beam=above(0, 10**6),
             prior_scale=at_least(0, 100),

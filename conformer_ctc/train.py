@@ -4,7 +4,7 @@
 with `python utils/torchrun.py --standalone --nproc_per_node N` in place of `python`, on N GPUs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from conformer_ctc.options import LossOptions, Options
 from plateau.alignment.ctc import align
 from plateau.alignment.watch import peakiness, posterior_figure
-from plateau.config import UserError, cli
-from plateau.data.corpus import TRAIN
+from plateau.config import cli
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
 from plateau.data.tokens import BLANK_ID, Tokenizer, encode_words, read_lang
 from plateau.graphs.dense import soft_alignment
-from plateau.graphs.loss import collapses, frames_needed, graph_loss
+from plateau.graphs.loss import frames_needed, graph_loss
 from plateau.graphs.topology import Words
 from plateau.models.ctc import CtcModel
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
@@ -88,26 +87,6 @@ def make_watch(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> W
     return watch
 
 
-def check_methods(
-    methods: Iterable[str], topology: str, tokenizer: Tokenizer, texts: Iterable[str]
-) -> None:
-    """See that the methods of decoding can find all of these texts.
-
-    Raises:
-        UserError: they cannot: tokens that are next to their like would be heard as one.
-    """
-    collapsing = [method for method in methods if method != "lexicon"]
-    if not collapsing or topology.startswith("ctc"):
-        return
-    for text in texts:
-        if not collapses(topology, encode_words(tokenizer, text)):
-            raise UserError(
-                f"decoding.methods: {', '.join(collapsing)} would take equal tokens in a row for "
-                f"one, as in '{text[:50]}', since loss.topology={topology} has no blank between\n"
-                "them; set decoding.methods=[lexicon], or loss.topology=ctc_without_inner_blank"
-            )
-
-
 def build_model(options: Options) -> CtcModel:
     """The untrained model."""
     model = CtcModel(
@@ -121,22 +100,16 @@ def build_model(options: Options) -> CtcModel:
 
 
 def build(options: Options) -> Recipe:
-    """The untrained model, its loss, and what the loss needs.
-
-    Raises:
-        UserError: decoding would not find what the loss trains; see `check_methods`.
-    """
+    """The untrained model, its loss, and what the loss needs."""
     tokenizer = read_lang(lang_dir(options))
     loss = options.loss
-    texts = corpus_of(options).texts(TRAIN)
-    check_methods(options.decoding.methods, loss.topology, tokenizer, texts)
     model = build_model(options)
     topologies = {loss.at(0).topology, loss.topology}
     return Recipe(
         model,
         make_loss(model, tokenizer, loss),
         lambda words: max(frames_needed(topology, words) for topology in topologies),
-        make_watch(model, tokenizer, loss),
+        watch=make_watch(model, tokenizer, loss),
     )
 
 

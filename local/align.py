@@ -13,6 +13,7 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from plateau.alignment.run import Aligner, align_cuts
 from plateau.config import UserError, cli
+from plateau.data.audio import check_there
 from plateau.data.features import make_cuts
 from plateau.data.kaldi import Utterance, is_pipe, read_data_dir
 from plateau.data.manifests import manifests_of
@@ -132,6 +133,9 @@ def main(
         if text is not None or text_file is not None:
             raise UserError(f"{data}: a data directory has its own text; leave out --text")
         utterances = read_data_dir(data, allow_pipes)
+        files = {u.audio for u in utterances if not is_pipe(u.audio)}
+        if not any(Path(file).exists() for file in files):  # else those without are left out
+            check_there(sorted(files))
     else:
         utterances = [read_audio_file(data, text, text_file)]
     utterances = [

@@ -70,6 +70,10 @@ setting_options() {
   esac
 }
 
+# A name that there is not shows itself now, not after hours.
+for setting in $settings; do setting_options "$setting"; done >/dev/null
+for encoder in $encoders; do encoder_options "$encoder" conformer_ctc; done >/dev/null
+
 experiments=()
 for seed in $seeds; do
   for encoder in $encoders; do
@@ -87,6 +91,10 @@ for seed in $seeds; do
   done
 done
 
+if [ ${#experiments[@]} -eq 0 ]; then
+  echo "alignment_study.sh: --settings, --encoders and --seeds name no experiment" >&2
+  exit 1
+fi
 roles=$(python local/sets.py "data/$corpus" "${experiments[0]}/config.yaml")
 { read -r dev && read -r sets || true; } <<<"$roles"
 columns=train_seconds

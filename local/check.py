@@ -11,13 +11,23 @@ from plateau.checks.preflight import (
     check_model,
     check_overlap,
     check_statistics,
+    check_training,
     check_transcripts,
+    model_in_memory,
 )
 from plateau.config import cli
 from plateau.data.corpus import TRAIN
-from plateau.data.tokens import read_lang
+from plateau.data.loading import BatchLoader, load_batch
+from plateau.data.tokens import Tokenizer, read_lang
+from plateau.decoding.run import cuts_to_decode, decode_batch
 from plateau.training.checkpoint import set_seed
-from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
+from plateau.training.experiment import (
+    Experiment,
+    SpeechOptions,
+    corpus_of,
+    lang_dir,
+    options_class,
+)
 from plateau.training.selection import long_enough
 
 
@@ -34,32 +44,61 @@ def main(exp_dir: Path) -> None:
     check_statistics(corpus)
     if not corpus.test_sets():
         raise corpus.nothing_to_decode()
-    train = corpus.cuts(TRAIN).to_eager()
+    train = corpus.cuts(TRAIN)
     check_lengths(TRAIN, train, options.loading.max_duration)
     if dev := corpus.dev_set():
         check_lengths(dev, corpus.cuts(dev), options.loading.max_duration)
     notes = check_transcripts(TRAIN, train, tokenizer)
     for set_name in corpus.test_sets():
-        cuts = corpus.cuts(set_name).to_eager()
+        cuts = corpus.cuts(set_name)
         notes += check_transcripts(set_name, cuts, tokenizer)
         notes += check_overlap(set_name, cuts, train)
+    notes += check_recipe(recipe, exp_dir, options, tokenizer, train)
+    for note in notes:
+        print(f"note: {note}")
+    print(f"checked {len(train)} training utterances and {recipe}: ready to train")
+
+
+def check_recipe(
+    recipe: str, exp_dir: Path, options: SpeechOptions, tokenizer: Tokenizer, train: CutSet
+) -> list[str]:
+    """What a recipe makes of the options: model, loss, a step of training, and decoding."""
+    corpus = corpus_of(options)
     set_seed(options.training.seed)
-    built = import_module(f"{recipe}.train").build(options)
-    left_out = exp_dir / "log" / f"left_out_{TRAIN}.txt"
-    usable = long_enough(
-        train, tokenizer, built.model.output_lengths, built.frames_needed, left_out
-    )
-    by_duration = sorted(usable, key=lambda cut: cut.duration)
+    with model_in_memory():
+        built = import_module(f"{recipe}.train").build(options)
+    usable = {}
+    for set_name in filter(None, (TRAIN, corpus.dev_set())):
+        usable[set_name] = long_enough(
+            train if set_name == TRAIN else corpus.cuts(set_name),
+            tokenizer,
+            built.model.output_lengths,
+            built.frames_needed,
+            exp_dir / "log" / f"left_out_{set_name}.txt",
+        )
+        built.check(usable[set_name])
+    loader = BatchLoader(usable[TRAIN], options.loading, options.features, shuffle=True)
+    steps = options.training.epochs * loader.num_batches()
+    notes = check_training(options.training, steps) + options.loss.check_steps(steps)
+    by_duration = sorted(usable[TRAIN], key=lambda cut: cut.duration)
     few = CutSet.from_cuts(
         by_duration[i] for i in sorted({len(by_duration) * i // 8 for i in range(8)})
     )
     notes += check_model(
         built.model, built.loss_function, few, options.features, len(tokenizer.tokens)
     )
+    # By every method, what is shortest.
+    encode, searches = import_module(f"{recipe}.decode").decoder(
+        built.model, options, options.decoding
+    )
+    shortest = min(
+        (cuts_to_decode(corpus, set_name)[-1] for set_name in corpus.test_sets()),
+        key=lambda cut: cut.duration,
+    )
+    batch = load_batch(CutSet.from_cuts([shortest]), options.features)
+    decode_batch(batch, 1, encode, searches)
     check_memory(built.model, built.loss_function, by_duration, options)
-    for note in notes:
-        print(f"note: {note}")
-    print(f"checked {len(train)} training utterances and {recipe}: ready to train")
+    return notes
 
 
 if __name__ == "__main__":

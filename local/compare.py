@@ -6,8 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from plateau.config import UserError, cli
-from plateau.io import read_json
-from plateau.results import shown
+from plateau.results import Record, read_records, shown
 from plateau.training.experiment import Experiment
 
 SEED = re.compile(r",training\.seed=\d+|-seed\d+$")  # run.sh's name of it, and one given by hand
@@ -31,7 +30,7 @@ def main(exp_dirs: list[Path], columns: str = "test:wer", seeds: bool = False) -
         path = exp_dir / "results.json"
         if not path.exists():
             raise UserError(f"{path}: not there; run {Experiment(exp_dir).command}")
-        records = read_json(path)
+        records = read_records(path)
         name = str(exp_dir) if seeds else SEED.sub("", str(exp_dir))
         found[name].append([value(records, *column) for column in wanted])
     print("| experiment | " + " | ".join(columns.split(",")) + " |")
@@ -54,7 +53,7 @@ def parse(column: str) -> tuple[str, str, str]:
     return set_name or "train", method, metric
 
 
-def value(records: list[dict], set_name: str, method: str, metric: str) -> float | None:
+def value(records: list[Record], set_name: str, method: str, metric: str) -> float | None:
     """The smallest of the values that fit; None if there is none."""
     fitting = (
         record["value"]

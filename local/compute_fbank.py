@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from plateau.config import cli, load
+from plateau.data.audio import check_there
 from plateau.data.corpus import TRAIN, Corpus
 from plateau.data.features import (
     FeatureOptions,
@@ -11,6 +12,7 @@ from plateau.data.features import (
     make_extractor,
     save_statistics,
 )
+from plateau.data.manifests import files_of
 from plateau.io import replacing
 
 
@@ -26,6 +28,8 @@ def main(data_dir: Path, config: Path, nj: int = 1) -> None:
     options = load(FeatureOptions, config, section="features")
     corpus.check_train()
     print(f"features by {make_extractor(options).name}, {options.num_mel_bins} bins")
+    # Before the first archive is written anew.
+    check_there(files_of(r for name in corpus.sets() for r in corpus.recordings(name)))
     for set_name in corpus.sets():
         cuts = make_cuts(
             corpus.recordings(set_name),

@@ -15,6 +15,26 @@ from plateau.config import UserError
 from plateau.training.experiment import Experiment, options_class
 
 
+def check_kept(experiment: Experiment, options: type) -> None:
+    """See that an experiment has all of its options: defaults would make another model of it.
+
+    Raises:
+        UserError: its config.yaml lacks sections, or is gone though there are checkpoints.
+    """
+    advice = (
+        "\nname a file that has its options (--config FILE), or another experiment (--exp NAME)"
+    )
+    path = experiment.config
+    if not path.exists():
+        checkpoints = experiment.final_model.parent
+        if checkpoints.exists():
+            raise UserError(f"{path}: no such file, though {checkpoints} is there{advice}")
+        return
+    missing = config.missing_sections(options, config.read_yaml(path) or None)
+    if missing:
+        raise UserError(f"{path}: without {', '.join(missing)}{advice}")
+
+
 def main() -> None:
     """Read the command line and write the configuration."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -29,6 +49,9 @@ def main() -> None:
     args = parser.parse_args()
 
     experiment = Experiment(args.exp_dir)
+    kind = options_class(args.recipe)
+    if args.keep and args.config is None:
+        check_kept(experiment, kind)
     of_corpus = Path("egs", args.corpus, "conf", f"{args.recipe}.yaml")
     of_recipe = Path(args.recipe, "conf", "default.yaml")
     if args.config is not None:
@@ -44,7 +67,7 @@ def main() -> None:
         overrides.append(f"dev_set={args.dev_set}")
     if args.test_sets is not None:
         overrides.append(f"test_sets={json.dumps(args.test_sets.replace(',', ' ').split())}")
-    options = config.load(options_class(args.recipe), source, overrides=overrides)
+    options = config.load(kind, source, overrides=overrides)
     config.save(options, experiment.config)
     print(options.kind, options.prepared)
 

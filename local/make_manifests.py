@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from plateau.config import cli
+from plateau.data.audio import check_there, is_pipe
 from plateau.data.corpus import Corpus
 from plateau.data.examination import is_valid
 from plateau.data.manifests import to_manifests
@@ -23,6 +24,7 @@ def main(data_root: Path, allow_pipes: bool = False, nj: int = 4) -> None:
     corpus.check_train()
     # One look at the audio serves the check and the manifests; commands run once.
     found = [examine(data_root / name, allow_pipes, nj=nj) for name in corpus.sets()]
+    check_there(audio for e in found for audio in e.audio if not is_pipe(audio))
     if not all([is_valid(examination) for examination in found]):
         sys.exit(1)
     for name, examination in zip(corpus.sets(), found, strict=True):

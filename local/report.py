@@ -11,18 +11,20 @@ from torch import Tensor, nn
 
 from plateau.alignment.measures import true_times
 from plateau.config import UserError, cli
+from plateau.data.audio import check_there
 from plateau.data.corpus import Corpus
 from plateau.data.loading import Batch, load_batch
+from plateau.data.manifests import files_of
 from plateau.data.tokens import read_lang
 from plateau.decoding.files import has_marks, read_ctm, spelt_words
 from plateau.decoding.scoring import read_scores
-from plateau.io import read_json
 from plateau.models.ctc import CtcModel
 from plateau.models.transducer import TransducerModel
 from plateau.report.audio import load_samples
 from plateau.report.experiment import write_report
 from plateau.report.facts import about
 from plateau.report.utterances import Shown, choose
+from plateau.results import read_records
 from plateau.training.experiment import Experiment, corpus_of, lang_dir, options_class
 from plateau.training.recipe import load_final
 
@@ -50,7 +52,7 @@ def decoded(exp_dir: Path, corpus: Corpus, set_name: str, method: str) -> tuple[
     Raises:
         UserError: that is not decoded.
     """
-    records = [r for path in exp_dir.glob("decode_*/metrics.json") for r in read_json(path)]
+    records = [r for path in exp_dir.glob("decode_*/metrics.json") for r in read_records(path)]
     if not records:
         raise UserError(f"{exp_dir}: nothing is decoded; run {Experiment(exp_dir).command}")
     wers = {(r["set"], r["method"]): r["value"] for r in records if r["metric"] == "wer"}
@@ -107,6 +109,7 @@ def main(
         known["aligned"] = read_ctm(aligned)
     device = next(model.parameters()).device
     cuts = {cut.id: cut for cut in corpus.cuts(set_name) if cut.id in reasons}
+    check_there(files_of(cut.recording for cut in corpus.cuts(set_name)))
     shown = []
     for id, why in reasons.items():
         if id not in cuts:

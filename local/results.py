@@ -1,11 +1,11 @@
 """Stage 8: gather an experiment's figures into results.json and print them as tables."""
 
-import json
 from pathlib import Path
 
 from plateau.config import UserError, cli
-from plateau.io import read_json, write_json
-from plateau.results import format_tables, make_records
+from plateau.io import write_json
+from plateau.report.facts import read_epochs
+from plateau.results import format_tables, make_records, read_records
 from plateau.training.experiment import Experiment
 
 
@@ -15,14 +15,11 @@ def main(exp_dir: Path) -> None:
     Args:
         exp_dir: the experiment's folder, decoded
     """
-    records = [r for path in sorted(exp_dir.glob("*/metrics.json")) for r in read_json(path)]
-    command = Experiment(exp_dir).command
+    records = [r for path in sorted(exp_dir.glob("*/metrics.json")) for r in read_records(path)]
     if not records:
-        raise UserError(f"{exp_dir}: nothing is decoded yet; run {command}")
-    if not (exp_dir / "log" / "epochs.jsonl").exists():
-        raise UserError(f"{exp_dir}: nothing is trained yet; run {command}")
-    epochs = (exp_dir / "log" / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
-    seconds = json.loads(epochs[-1])["train_seconds"]
+        raise UserError(f"{exp_dir}: nothing is decoded yet; run {Experiment(exp_dir).command}")
+    epochs = read_epochs(exp_dir)
+    seconds = epochs[-1]["train_seconds"]
     records += make_records("train", exp_dir.parent.name, train_seconds=seconds)
     write_json(exp_dir / "results.json", records)
     print(f"{exp_dir}: {len(epochs)} epochs in {seconds / 60:.1f} min")

@@ -17,4 +17,9 @@ if [ ! -d "$dir" ]; then
   echo "local/tensorboard.sh: no folder $dir; train something first (./run.sh)" >&2
   exit 1
 fi
-exec tensorboard --logdir "$dir" --host localhost --port "${2:-6006}"
+port=${2:-6006}
+if ! [[ $port =~ ^[0-9]{1,5}$ ]] || ((10#$port < 1 || 10#$port > 65535)); then
+  echo "${0##*/}: '$port' is no port; a port is a number from 1 to 65535" >&2
+  exit 1
+fi
+exec tensorboard --logdir "$dir" --host localhost --port "$port"

@@ -17,6 +17,7 @@ import yaml
 
 from plateau.errors import UserError as UserError
 from plateau.io import write_text
+from plateau.terminal import printable, printable_output
 from plateau.text import read_text
 
 T = TypeVar("T")
@@ -42,7 +43,9 @@ _TYPES = {
 def _in_words(message: str) -> str:
     """What jsonargparse says of a value, in the form of all other messages about options."""
     if found := re.match(r'Parser key "(\S+)": Unable to load config \W(.*?)\W - ', message):
-        return f"{found[1]} is {found[2]}; it must be a section with fields"
+        return f"{found[1]} is {found[2] or 'empty'}; it must be a section with fields"
+    if found := re.match(r"unrecognized arguments: --(.*?)=", message):
+        return f"there is no field '{found[1]}'; the experiment's config.yaml lists all"
     found = re.match(r'Parser key "(\S+)": Expected an? (.+?)\. Got value: ?(.*)', message)
     if not found:
         return message
@@ -116,17 +119,19 @@ def _flag(name: str) -> str:
 def user_errors() -> Iterator[None]:
     """Turn a `UserError` into its message on stderr and exit status 1, without a traceback.
 
-    A disk that is full, or a quota, can be met wherever something is written.
+    A disk that is full, or a quota, can be met wherever something is written. What is printed has
+    no control characters of data; see `plateau.terminal`.
     """
     try:
-        yield
+        with printable_output():
+            yield
     except UserError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        sys.exit(printable(f"{Path(sys.argv[0]).name}: {error}"))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         file = error.filename2 or error.filename or "a file that was written"
-        sys.exit(f"{Path(sys.argv[0]).name}: {file}: {error.strerror}")
+        sys.exit(printable(f"{Path(sys.argv[0]).name}: {file}: {error.strerror}"))
 
 
 def resolve(cls: type[T], values: dict[str, Any], overrides: Sequence[str] = ()) -> T:
@@ -140,6 +145,8 @@ def resolve(cls: type[T], values: dict[str, Any], overrides: Sequence[str] = ())
     for override in overrides:
         if "=" not in override:
             raise UserError(f"'{override}' is not of the form field.name=value")
+        if _has_alias(override.partition("=")[2]):
+            raise UserError(f"{override[:100]}: {_ALIAS}")
     try:
         parsed = parser.parse_object(_sections(cls, values))
         parsed = parser.parse_args([f"--{o}" for o in overrides], namespace=parsed)
@@ -166,16 +173,59 @@ def _sections(cls: type, values: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
+def missing_sections(cls: type, values: Any, name: str = "") -> list[str]:
+    """Sections of the options ``cls`` that values, as of `read_yaml`, lack or have empty."""
+    if not isinstance(values, dict):
+        return [name or "all sections"]
+    missing = []
+    for field, kind in get_type_hints(cls).items():
+        full = f"{name}.{field}".lstrip(".")
+        if dataclasses.is_dataclass(kind):
+            missing += missing_sections(kind, values.get(field), full)
+        elif get_origin(kind) is dict and field not in values:
+            missing.append(full)
+    return missing
+
+
+# A few lines of them can stand for more values than any memory holds.
+_ALIAS = "an alias (*name) of YAML; write the value itself, or put it in quotes"
+
+
+def _has_alias(text: str) -> bool:
+    try:
+        return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+    except yaml.YAMLError:  # text of another kind
+        return False
+
+
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML of plain data, in which no field is there twice: of two, one would be lost."""
+    """YAML of plain data without aliases, in which no field is there twice: one would be lost."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise UserError(f"line {self.peek_event().start_mark.line + 1}: {_ALIAS}")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise UserError(f"line {key.start_mark.line + 1}: '{key.value}' is there twice")
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise UserError(f"line {key.start_mark.line + 1}: '{key.value}' is there twice")
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level == 50:  # PyYAML takes time that grows with the square
+            raise UserError(f"line {self.line + 1}: brackets within brackets, 50 deep")
+        super().fetch_flow_collection_start(token)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, TypeError):  # as of 2020-13-45, or !!int x
+            kind = node.tag.rpartition(":")[2]
+            raise UserError(f"line {node.start_mark.line + 1}: this is no {kind}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -189,6 +239,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{path}: sections within sections, too many for a configuration") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if values is not None and not isinstance(values, dict):

@@ -1,13 +1,18 @@
 """Files that are either whole or absent: written beside their place and renamed into it."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from plateau.errors import UserError
+from plateau.text import name_of, read_text
 
 
 @contextmanager
@@ -16,8 +21,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary name ends like ``path`` (libraries choose formats by suffix) and starts with a
     dot. It is flushed to disk before the rename, so that a crash leaves the old file or the new.
+
+    Raises:
+        UserError: it is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: not written, for it is a folder; remove it, or name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
     os.close(handle)
@@ -30,14 +40,34 @@ def replacing(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of a write, which knows no name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically.
+
+    Raises:
+        UserError: as `check_text`; nothing is written.
+    """
+    check_text(path, text)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_text(path: Path, text: str) -> None:
+    """See that `plateau.text.read_text` would give back a text that is to be written.
+
+    Raises:
+        UserError: it has a character that no text file has.
+    """
+    bad = re.search("\\A\ufeff|[\0\ud800-\udfff]", text)
+    if bad:
+        raise UserError(f"{path}: not written: {name_of(bad[0])} in its text; take it out")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -46,8 +76,28 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a UTF-8 JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a UTF-8 JSON file.
+
+    Raises:
+        UserError: no such file, or not JSON.
+    """
+    return parse_json(read_text(path), f"{path}")
+
+
+def parse_json(text: str, where: str) -> Any:
+    """What JSON says.
+
+    Args:
+        text: of the file, or of a line.
+        where: it was found.
+
+    Raises:
+        UserError: not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON: {error}") from None
 
 
 NAME_BYTES = (

@@ -101,7 +101,7 @@ def estimate(sentences: Iterable[Sequence[str]], order: int) -> NgramModel:
         order: longest n-gram, 1 to `MAX_ORDER`
 
     Raises:
-        UserError: no sentence, an order out of range, a word with a reserved name.
+        UserError: no sentence, an order out of range, a word that is reserved or has white space.
     """
     if not 1 <= order <= MAX_ORDER:
         raise UserError(f"order of the n-grams is {order}; give 1 to {MAX_ORDER}")
@@ -138,6 +138,9 @@ def _adjusted_counts(sentences: Iterable[Sequence[str]], order: int) -> list[Cou
             raise UserError(
                 f"the word '{reserved}' is a name that tools use for something else; take it out"
             )
+        for word in sentence:
+            if word.split() != [word]:
+                raise UserError(f"the word {word!r} is empty or has white space; part it")
         words = (START, *sentence, END)
         for n, counts in enumerate(occurrences, start=1):
             counts.update(words[i : i + n] for i in range(len(words) - n + 1))

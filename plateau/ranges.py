@@ -30,8 +30,6 @@ class Range:
         return low and high and math.isfinite(value)
 
     def __str__(self) -> str:
-        if self.low == -math.inf:
-            return "finite"
         low = f"{'above' if self.above_low else 'at least'} {self.low:g}"
         if self.high == math.inf:
             return low
@@ -58,7 +56,6 @@ SIZE = at_least(1, 65536)
 COUNT = at_least(0, 10**9)
 PROBABILITY = below(1)
 SHARE = at_least(0, 1)
-FINITE = at_least(-math.inf)
 
 
 def check_options(options: Any, section: str, **ranges: Range) -> None:
@@ -77,6 +74,10 @@ def check_options(options: Any, section: str, **ranges: Range) -> None:
     """
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
+        length = _length(field.type)
+        if length is not None and isinstance(value, tuple) and len(value) != length:
+            name = _full_name(section, field.name)
+            raise UserError(f"{name} is {list(value)}; it must be a list of {length}")
         for part, kind in _parts(value, field.type):
             wanted = _wanted(part, kind, ranges.get(field.name))
             if wanted is not None:
@@ -90,6 +91,12 @@ def _full_name(section: str, name: str) -> str:
     if section == "--":
         return f"--{name.replace('_', '-')}"
     return f"{section}.{name}" if section else name
+
+
+def _length(kind: Any) -> int | None:
+    """How many items a tuple must have; None if that is left open, or it is none."""
+    kinds = get_args(kind)
+    return None if get_origin(kind) is not tuple or Ellipsis in kinds else len(kinds)
 
 
 def _wanted(value: Any, kind: Any, allowed: Range | None) -> str | None:

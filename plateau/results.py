@@ -1,8 +1,13 @@
 """`results.json`: a list of records {"set", "method", "metric", "value"}, and its tables."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from pathlib import Path
+from typing import Any, TypedDict
+
+from plateau.errors import UserError
+from plateau.io import read_json
 
 
 class Record(TypedDict):
@@ -66,6 +71,33 @@ MEANINGS = {
     "is higher than theirs above, nats a sequence",
     "blank_fraction": "share of the encoder's frames that have no label on the aligned path",
 }
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a results.json, or of a metrics.json.
+
+    Raises:
+        UserError: no such file, or something else than records.
+    """
+    records = read_json(path)
+    if not isinstance(records, list) or not all(map(_is_record, records)):
+        raise UserError(
+            f"{path}: not a list of records with set, method, metric and value; make it again"
+        )
+    return records
+
+
+def _is_record(value: Any) -> bool:
+    if not isinstance(value, dict) or not is_number(value.get("value")):
+        return False
+    return all(isinstance(value.get(name), str) for name in ("set", "method", "metric"))
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; true and false are none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def make_records(set_name: str, method: str, **metrics: float) -> list[Record]:

@@ -43,14 +43,35 @@ def test_saved_options_are_read_back_whole_or_by_section(tmp_path: Path):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("inner.sise=3", "inner.sise"),
-        ("inner.size=big", "inner.size"),
-        ("seed", "field.name=value"),
+        ("inner.sise=3", "there is no field 'inner.sise'; the experiment's config.yaml lists all"),
+        ("inner.size=big", "inner.size is big; it must be a whole number"),
+        ("seed", "'seed' is not of the form field.name=value"),
+        ("", "'' is not of the form field.name=value"),
+        ("=5", "there is no field ''"),
+        (" seed=5", "there is no field ' seed'"),
+        ("--seed=5", "there is no field '--seed'"),
+        ("inner..size=5", "there is no field 'inner..size'"),
+        ("inner=5", "inner is 5; it must be a section with fields"),
+        ("inner=", "inner is empty; it must be a section with fields"),
+        ("seed=", "seed is empty; it must be a whole number"),
+        ("seed=1=2", "seed is 1=2; it must be a whole number"),
+        ("seed=*x", r"seed=\*x: an alias"),
+        ("corpus={x: &x [1], y: *x}", "an alias"),
+        ("corpus=!!python/name:os.system ''", "corpus is !!python/name:os.system ''; it must be"),
     ],
 )
 def test_mistakes_name_the_field(override: str, said: str):
     with pytest.raises(UserError, match=said):
         config.resolve(Outer, {}, [override])
+
+
+def test_overrides_are_text_and_the_last_of_two_counts(tmp_path, monkeypatch):
+    """Scripts put theirs before those of their user. What looks like code is text."""
+    monkeypatch.chdir(tmp_path)
+    code = "!!python/object/apply:os.mkdir ['evil']"
+    options = config.resolve(Outer, {}, ["seed=1", "seed=2", f"corpus.x={code}", "corpus.y={"])
+    assert options == Outer(corpus={"x": code, "y": "{"}, seed=2)
+    assert not Path("evil").exists()
 
 
 def test_mistakes_in_a_file_name_the_file(tmp_path: Path):
@@ -77,8 +98,11 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path):
         ("inner:\n  size: 1\n  size: 2", "line 3: 'size' is there twice"),
         ("inner: {size: x}", "inner.size is x; it must be a whole number"),
         ("inner: {names: a}", r"inner.names is a; it must be a list, as in \[1, 2\]"),
+        ("corpus: {x: &x [1],\n  y: *x}", "line 2: an alias"),
+        ("corpus: " + "[" * 3000 + "]" * 3000, "sections within sections, too many"),
         ("seed: !!python/object/apply:os.mkdir ['evil']", "not YAML: could not determine"),
         ("seed: !!python/name:os.system ''", "not YAML: could not determine"),
+        ("inner: {class_path: os.mkdir, init_args: {path: evil}}", "Subclasses are disabled"),
     ],
 )
 def test_what_is_no_configuration_is_refused(tmp_path, monkeypatch, text, said):

@@ -1,10 +1,13 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plateau.io import NAME_BYTES, file_name, read_json, replacing, write_json, write_text
+from plateau.config import user_errors
+from plateau.io import NAME_BYTES, file_name, replacing, write_text
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path):
@@ -21,13 +24,6 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path):
     with replacing(tmp_path / "cuts.jsonl.gz") as temporary:
         assert temporary.name.endswith(".jsonl.gz")
         assert temporary.parent == tmp_path
-
-
-def test_json_is_read_back(tmp_path: Path):
-    value = [{"metric": "wer", "value": 0.1, "word": "mwána"}]
-    write_json(tmp_path / "results.json", value)
-    assert read_json(tmp_path / "results.json") == value
-    assert "mwána" in (tmp_path / "results.json").read_text(encoding="utf-8")
 
 
 def test_an_id_is_its_file_name_where_that_is_possible():
@@ -47,3 +43,13 @@ def test_long_ids_are_cut_to_names_that_file_systems_take(id: str):
     name = file_name(id)
     assert 0 < len(name.encode()) <= NAME_BYTES
     assert name != file_name(id + "x")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_names_the_file(tmp_path: Path, number: int):
+    write_text(tmp_path / "file.txt", "old")
+    with pytest.raises(SystemExit) as exit, user_errors(), replacing(tmp_path / "file.txt"):
+        raise OSError(number, os.strerror(number))
+    assert exit.value.code.endswith(f": {tmp_path}/file.txt: {os.strerror(number)}")
+    assert (tmp_path / "file.txt").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1

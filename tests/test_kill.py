@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from plateau.io import read_json
 
@@ -38,7 +39,7 @@ def environment() -> dict[str, str]:
 def outcome(folder: Path) -> tuple[list, dict[str, torch.Tensor]]:
     exp = folder / "exp" / "espeak" / "conformer_ctc" / "test"
     records = [r for r in read_json(exp / "results.json") if r["metric"] not in TIMES]
-    return records, torch.load(exp / "checkpoints" / "averaged.pt")["model"]
+    return records, load_file(exp / "checkpoints" / "averaged.safetensors")
 
 
 @pytest.mark.slow

@@ -6,19 +6,19 @@ The fields are found in the classes, so a new one is covered, and one without a 
 import dataclasses
 import importlib.util
 import math
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-import torch
 
 from plateau.config import UserError
 from plateau.data.frames import FrameOptions
-from plateau.data.tokens import LexiconTokenizer
-from plateau.training.schedule import learning_rate
+from plateau.training.schedule import ScheduleOptions, learning_rate
+from tests.use_options import SHORT, Uses, changes_beside, watched
 
 ROOT = Path(__file__).parent.parent
 # "Bad" for most fields; where one is good, that must be seen in use.
@@ -66,13 +66,13 @@ FIELDS = [
 ]
 
 
-def make(where: str, name: str, value: Any) -> Any:
-    """Options with this value, or what is said of it."""
+def make(where: str, name: str, value: Any, others: Mapping[str, Any] = {}) -> Any:
+    """Options with this value, beside others, or what is said of it."""
     cls = CLASSES[where]
     if isinstance(getattr(cls(), name), tuple) and isinstance(value, int | float | str):
         value = (value,)  # of a list
     try:
-        return dataclasses.replace(cls(), **{name: value})
+        return cls(**{**others, name: value})
     except UserError as error:
         return str(error)
 
@@ -96,95 +96,133 @@ def test_a_bad_value_is_named_with_its_field_and_what_it_must_be():
     assert counts["refused"] > 10 * len(FIELDS)
 
 
-def taken(*sections: str) -> list[tuple[str, str, Any]]:
-    """The fields and values of these sections that are not refused."""
+def taken(where: str) -> list[tuple[str, Any]]:
+    """The fields of a section with the values that are not refused."""
     return [
-        (where, name, value)
-        for where, name in FIELDS
+        (name, value)
+        for section, name in FIELDS
         for value in BAD
-        if where.partition(":")[2] in sections and not isinstance(make(where, name, value), str)
+        if section == where and not isinstance(make(where, name, value), str)
     ]
 
 
-def test_what_is_not_refused_trains_two_steps():
-    """Models and losses of both recipes; sizes that are large are taken only if they fit."""
-    pytest.importorskip("k2")
-    sections = ("encoder", "encoder.conformer", "encoder.blstm", "predictor", "joiner", "loss")
-    values = taken(*sections, "loss.prior", "training.schedule")
-    for where, name, value in values:
-        _two_steps(where, make(where, name, value))
-    print(f"{len(values)} values trained two steps")
-    assert len(values) > 50
+# What sizes a section has where it is used: the smallest things. Not in place of the swept field.
+SMALL: dict[str, dict[str, Any]] = {
+    "--": {"frames": 6, "classes": 2, "target": "0 1", "steps": 3},
+    "conformer_ctc:": {"data_dir": "data/toy"},
+    "transducer:": {"data_dir": "data/toy"},
+    "conformer_ctc:training": {"epochs": 2} | SHORT,
+    "conformer_ctc:encoder.conformer": {"dim": 8, "num_layers": 1, "num_heads": 2},
+    "transducer:encoder.conformer": {"dim": 8, "num_layers": 1, "num_heads": 2},
+    "conformer_ctc:encoder.blstm": {"dim": 8, "num_layers": 1},
+    "transducer:encoder.blstm": {"dim": 8, "num_layers": 1},
+    "transducer:predictor": {"dim": 8},
+    "transducer:decoding": {"methods": ("greedy", "modified_beam", "fast_beam")},
+}
+# Sections that both recipes have, and that are used in the same way in both.
+SHARED = ("features", "tokens", "loading", "training", "training.schedule")
+SHARED += ("training.spec_augment",)
+OUTCOMES: dict[tuple[str, str, str], str] = {}
 
 
-def _two_steps(where: str, part: Any) -> None:
-    from plateau.models.encoder import EncoderOptions
-    from plateau.models.joiner import JoinerOptions
-    from plateau.models.predictor import PredictorOptions
-    from plateau.models.prior import PriorOptions
-    from plateau.training.schedule import ScheduleOptions
+@pytest.fixture(scope="module")
+def uses(tmp_path_factory) -> Iterator[Uses]:
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("uses")
+    patch.chdir(folder)
+    yield Uses(folder)
+    patch.undo()
 
-    recipe, _, section = where.partition(":")
-    if section.startswith("encoder.") and part is not None:
-        part = EncoderOptions(kind=section[8:], **{section[8:]: part})
-    torch.manual_seed(0)
-    model, loss_function = (_ctc if recipe == "conformer_ctc" else _transducer)(
-        part if isinstance(part, EncoderOptions) else _small_encoder(),
-        part if isinstance(part, PredictorOptions) else PredictorOptions(dim=8),
-        part if isinstance(part, JoinerOptions) else JoinerOptions(dim=8),
-        part if section == "loss" else None,
-        part if isinstance(part, PriorOptions) else None,
+
+@pytest.mark.parametrize("where", CLASSES)
+def test_what_is_taken_can_be_used(uses, where):
+    """By the code that reads the field: what comes of it is finite; or it is refused by then."""
+    counts: Counter[str] = Counter()
+    for name, value in taken(where):
+        # What is the same in both recipes is done once.
+        same = where.replace("transducer:", "conformer_ctc:")
+        key = (same if where.partition(":")[2] in SHARED else where, name, repr(value))
+        assert CLASSES[key[0]] is CLASSES[where]
+        if key not in OUTCOMES:
+            OUTCOMES[key] = outcome(uses, where, name, value)
+        counts[OUTCOMES[key]] += 1
+    print(f"{where}: {dict(counts)}")
+    assert counts.total() == len(taken(where))
+
+
+def outcome(uses: Uses, where: str, name: str, value: Any) -> str:
+    """What becomes of a value that the class takes; a failed assertion if it is neither."""
+    others = {k: v for k, v in SMALL.get(where, {}).items() if k != name}
+    part = make(where, name, value, others | changes_beside(where, name))
+    if isinstance(part, str):
+        assert len(part.splitlines()) == 1, part
+        return "refused beside other fields"
+    with watched(part) as read:
+        try:
+            uses.use(where, name, part)
+            said = ""
+        except UserError as error:
+            said = str(error)
+    assert name in read, f"{where}: nothing reads {name} (={value!r}); see BESIDE"
+    if not said:
+        return "used"
+    assert isinstance(value, str), (name, value, said)  # the name of what is not there
+    assert len(said.splitlines()) <= 3
+    return "refused before training"
+
+
+# What is large in these takes time or memory and nothing else: stage 4 tries it on the machine.
+SIZES = {"dim", "num_layers", "num_heads", "feedforward_dim", "hidden_dim", "subsampling_channels"}
+SIZES |= {"conv_kernel", "frames", "classes", "steps", "batch_sizes"}
+QUICK = ("--", "loss", "loss.prior", "predictor", "encoder.conformer", "encoder.blstm", "decoding")
+
+
+def ends(where: str, name: str) -> list[int | float]:
+    """The smallest and the largest number that a field may have, as it says of NaN."""
+    said = re.search(
+        r"be (a whole number, )?(at least|above) (\S+?)( and (at most|below) (\S+))?$",
+        str(make(where, name, math.nan)),
     )
-    schedule = part if isinstance(part, ScheduleOptions) else ScheduleOptions(warmup_steps=0)
-    optimizer = torch.optim.AdamW(model.parameters())
-    for step in (1, 2):
-        optimizer.param_groups[0]["lr"] = learning_rate(schedule, step, step / 2)
-        loss = loss_function(model, _batch())
-        assert loss.total.isfinite(), (where, part)
-        optimizer.zero_grad()
-        (loss.total / loss.tokens).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-    assert all(parameter.isfinite().all() for parameter in model.parameters()), (where, part)
+    if not said:
+        return []
+    inner = 0 if said[1] else 1e-6
+    found = [float(said[3]) + (inner if said[2] == "above" else 0)]
+    if said[4]:
+        found.append(float(said[6]) - (inner if said[5] == "below" else 0))
+    return [int(end) for end in found] if said[1] else found
 
 
-def _small_encoder():
-    from plateau.models.blstm import BlstmOptions
-    from plateau.models.encoder import EncoderOptions
-
-    return EncoderOptions("blstm", blstm=BlstmOptions(dim=8, num_layers=1))
-
-
-TOKENIZER = LexiconTokenizer(
-    ["<blk>", "<unk>", "a", "b", "c"], {"ab": ["a", "b"], "cc": ["c", "c"]}, phones=True
-)
-
-
-def _batch():
-    from plateau.data.loading import Batch
-
-    features = torch.randn(2, 60, 20, generator=torch.Generator().manual_seed(0))
-    return Batch(features, torch.tensor([60, 44]), ["ab cc", "ab"], ["1", "2"], 1.04)
+@pytest.mark.parametrize("where", [w for w in CLASSES if w.split(":")[-1] in QUICK])
+def test_the_ends_of_a_range_can_be_used(uses, where):
+    number = 0
+    for name in (name for section, name in FIELDS if section == where and name not in SIZES):
+        for value in ends(where, name):
+            others = {k: v for k, v in SMALL.get(where, {}).items() if k != name}
+            part = make(where, name, value, others | changes_beside(where, name))
+            if name in ("am_scale", "ctc_layers", "ctc_scales") and isinstance(part, str):
+                continue  # each with another field
+            if (where, name, value) == ("transducer:loss", "after_steps", 10**9):
+                continue  # the loss is 0: refused in stage 4
+            uses.use(where, name, part)
+            number += 1
+    print(f"{where}: {number} ends of ranges used")
+    assert number > 0
 
 
-def _ctc(encoder, _predictor, _joiner, loss, prior):
-    from conformer_ctc.options import LossOptions
-    from conformer_ctc.train import make_loss
-    from plateau.models.ctc import CtcModel
+def test_a_field_that_nothing_reads_is_found():
+    part = ScheduleOptions()
+    with watched(part) as read:
+        learning_rate(dataclasses.replace(part, kind="noam"), 1, 0.5)
+        dataclasses.asdict(part)
+    assert read == {"kind", "peak", "warmup_steps"}
+    with watched(part) as read:
+        dataclasses.replace(part, peak=1.0)
+    assert read == set()
 
-    loss = loss or LossOptions(**({"prior": prior} if prior else {}))
-    model = CtcModel(20, 5, encoder, loss.prior).train()
-    return model, make_loss(model, TOKENIZER, loss)
 
-
-def _transducer(encoder, predictor, joiner, loss, _prior):
-    from plateau.models.transducer import TransducerModel
-    from transducer.options import LossOptions
-    from transducer.train import make_loss
-
-    loss = loss or LossOptions()
-    model = TransducerModel(20, 5, encoder, predictor, joiner, loss.ctc_layers).train()
-    return model, make_loss(model, TOKENIZER, loss)
+def test_a_section_that_nothing_uses_is_found(uses):
+    with pytest.raises(KeyError, match="pictures"):
+        uses.use("conformer_ctc:pictures", "size", None)
 
 
 @pytest.mark.parametrize("rate", [2000, 8000, 16000, 22050, 44100])

@@ -48,6 +48,8 @@ class Whole:
         ({"sizes": (1.0,)}, r"sizes is \[1.0\]; each must be a whole number, at least 1"),
         ({"sizes": [1]}, r"sizes is \[1\]; it must be a tuple"),
         ({"pair": (0.0, -1.0)}, r"pair is \[0.0, -1.0\]; each must be at least 0"),
+        ({"pair": (0.0,)}, r"pair is \[0.0\]; it must be a list of 2"),
+        ({"pair": (0.0, 0.1, 0.2)}, r"pair is \[0.0, 0.1, 0.2\]; it must be a list of 2"),
         ({"kind": "c"}, "kind is 'c'; it must be one of a, b"),
         ({"factor": 3}, "factor is 3; it must be one of 2, 4"),
         ({"names": ("x", "z")}, r"names is \['x', 'z'\]; each must be one of x, y"),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ ROOT = Path(__file__).parent.parent
 PYTHON = r"""#!/usr/bin/env bash
 set -eu
 script=$1
+if [ "$*" = "utils/torchrun.py --check 999" ]; then echo "too many" >&2; exit 1; fi
+if [ "$2" = --check ]; then exit 0; fi
 echo "$*" >>log
 if [ "$script" = "${FAIL:-}" ]; then echo "$script: broken" >&2; exit 1; fi
 if [ "$script" = utils/torchrun.py ]; then script=$5; shift 4; fi
@@ -47,10 +50,13 @@ case $script in
     sha256sum <"${AUDIO:-/dev/null}" >"$2/fbank/statistics.json"
     ;;
   local/make_tokens.py) mkdir -p "$2/lang_bpe"; touch "$2/lang_bpe/tokens.txt" ;;
-  */train.py) mkdir -p "$2/tensorboard"; echo "$(wc -l <log)" >"$2/checkpoints/averaged.pt" ;;
+  */train.py)
+    mkdir -p "$2/tensorboard"
+    echo "$(wc -l <log)" >"$2/checkpoints/averaged.safetensors"
+    ;;
   */decode.py)
     mkdir -p "$2/decode_dev_greedy"
-    cp "$2/checkpoints/averaged.pt" "$2/decode_dev_greedy"
+    cp "$2/checkpoints/averaged.safetensors" "$2/decode_dev_greedy"
     ;;
   */align.py) mkdir -p "$2/align_dev"; touch "$2/align_dev/words.ctm" ;;
   local/results.py) echo "the table"; touch "$2/results.json" ;;
@@ -68,6 +74,9 @@ class Clone:
         (root / "bin").mkdir()
         (root / "egs" / "toy").mkdir(parents=True)
         (root / "egs" / "toy" / "prepare.py").touch()
+        for recipe in ("conformer_ctc", "transducer"):
+            (root / recipe).mkdir()
+            (root / recipe / "train.py").touch()
         for name in ("run.sh", "cmd.sh", "utils/stages.sh", "utils/parse_options.sh"):
             shutil.copy(ROOT / name, root / name)
         shutil.copytree(ROOT / "local" / "kinds", root / "local" / "kinds")
@@ -124,7 +133,7 @@ def test_everything_is_done_once_and_the_table_comes_at_the_end(clone):
         ("tokens.kind=char", ["make_tokens", *TRAIN]),
         ("encoder.kind=blstm", TRAIN),
         ("training.epochs=3", TRAIN),
-        ("decoding.beam=3", ["decode"]),
+        ("decoding.beam=3", ["check", "decode"]),
     ],
 )
 def test_what_depends_on_a_changed_option_is_done_again(clone, override, again):
@@ -158,14 +167,14 @@ def test_deleted_outputs_are_made_again(clone, deleted, again):
         ("data/toy/manifests/toy_cuts_train", 2, ["compute_fbank"]),
         ("data/toy/fbank/features", 2, ["compute_fbank"]),
         ("data/toy/lang_bpe/tokens.txt", 3, ["make_tokens"]),
-        ("exp/toy/conformer_ctc/x/checkpoints/averaged.pt", 5, ["train", "decode"]),
-        ("exp/toy/conformer_ctc/x/decode_dev_greedy/averaged.pt", 6, ["decode"]),
+        ("exp/toy/conformer_ctc/x/checkpoints/averaged.safetensors", 5, ["train", "decode"]),
+        ("exp/toy/conformer_ctc/x/decode_dev_greedy/averaged.safetensors", 6, ["decode"]),
     ],
 )
 def test_an_output_that_is_gone_is_said_and_made_again(clone, output, stage, again):
     """Case 20: a feature archive is gone. The checkpoints stay, and training goes on with them."""
     clone.did()
-    (clone.exp_dir / "checkpoints/last.pt").write_text("half way")
+    (clone.exp_dir / "checkpoints/last.safetensors").write_text("half way")
     (clone.root / output).unlink()
     done = clone.run("--exp", "x", "--stop-stage", str(stage))
     (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"stage {stage},")]
@@ -173,7 +182,7 @@ def test_an_output_that_is_gone_is_said_and_made_again(clone, output, stage, aga
     assert (clone.root / output).exists()
     (clone.root / output).unlink()
     assert clone.did()[: len(again)] == again
-    assert (clone.exp_dir / "checkpoints/last.pt").exists()
+    assert (clone.exp_dir / "checkpoints/last.safetensors").exists()
 
 
 def test_audio_that_was_replaced_makes_features_and_models_stale(clone):
@@ -189,11 +198,12 @@ def test_audio_that_was_replaced_makes_features_and_models_stale(clone):
     assert not (clone.exp_dir / "before-1").exists()
     audio.write_bytes(b"two")
     assert clone.did(AUDIO=str(audio)) == ALL[1:]
-    assert (clone.exp_dir / "before-1/checkpoints/averaged.pt").exists()
+    assert (clone.exp_dir / "before-1/checkpoints/averaged.safetensors").exists()
 
 
 @pytest.mark.parametrize(
-    ("field", "again"), [("tokens.lexicon", ["make_tokens", *TRAIN]), ("decoding.arpa", ["decode"])]
+    ("field", "again"),
+    [("tokens.lexicon", ["make_tokens", *TRAIN]), ("decoding.arpa", ["check", "decode"])],
 )
 def test_another_file_behind_the_same_option_is_another_option(clone, field, again):
     file = clone.root / "file with spaces.txt"
@@ -202,6 +212,29 @@ def test_another_file_behind_the_same_option_is_another_option(clone, field, aga
     assert clone.did("--", f"{field}={file}") == []
     file.write_text("two\n")
     assert clone.did("--", f"{field}={file}") == again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stale"),
+    [
+        (["--stage", "8"], []),
+        (["--stage", "8", "--", "decoding.beam=3"], ["stage 6, decoding"]),
+        (["--stage", "6", "--", "decoding.beam=3"], []),
+        (["--stage", "6", "--", "training.epochs=3"], ["stage 5, training"]),
+        (
+            ["--stage", "4", "--", "features.num_mel_bins=40", "tokens.kind=char"],
+            ["stage 2, features", "stage 3, tokens"],
+        ),
+        (["--stage", "1", "--stop-stage", "1", "--", "decoding.beam=3"], []),
+    ],
+)
+def test_results_that_are_not_of_these_options_are_told(clone, arguments, stale):
+    """A table, or a model, is not shown for that of options that it was not made with."""
+    clone.did()
+    done = clone.run("--exp", "x", *arguments)
+    assert done.returncode == 0
+    said = f"was done with other options or data, and is left so by --stage {arguments[1]}"
+    assert done.stderr.splitlines() == [f"{stage}: {said}" for stage in stale]
 
 
 def test_other_test_sets_are_decoded_without_training_again(clone):
@@ -246,34 +279,34 @@ def test_a_renamed_set_is_another_set(clone):
 
 def test_results_of_other_options_are_set_aside_with_their_model(clone):
     clone.did()
-    model = (clone.exp_dir / "checkpoints" / "averaged.pt").read_text()
+    model = (clone.exp_dir / "checkpoints" / "averaged.safetensors").read_text()
     (clone.exp_dir / "decode_dev_one_best").mkdir()
     clone.did("--", "training.epochs=3")
     kept = clone.exp_dir / "before-1"
-    assert (kept / "checkpoints" / "averaged.pt").read_text() == model
-    assert (kept / "decode_dev_greedy" / "averaged.pt").read_text() == model
+    assert (kept / "checkpoints" / "averaged.safetensors").read_text() == model
+    assert (kept / "decode_dev_greedy" / "averaged.safetensors").read_text() == model
     assert (kept / "decode_dev_one_best").exists()
     assert (kept / "results.json").exists()
     assert (kept / "tensorboard").exists()
     # A method that is no longer asked for must not get into the new table.
     assert not (clone.exp_dir / "decode_dev_one_best").exists()
-    assert (clone.exp_dir / "decode_dev_greedy" / "averaged.pt").read_text() != model
+    assert (clone.exp_dir / "decode_dev_greedy" / "averaged.safetensors").read_text() != model
 
 
 def test_a_training_that_died_goes_on_with_its_checkpoints(clone):
     assert clone.run("--exp", "x", FAIL="conformer_ctc/train.py").returncode == 1
-    (clone.exp_dir / "checkpoints" / "last.pt").write_text("half way")
+    (clone.exp_dir / "checkpoints" / "last.safetensors").write_text("half way")
     assert clone.did() == ["train", "decode"]
-    assert (clone.exp_dir / "checkpoints" / "last.pt").read_text() == "half way"
+    assert (clone.exp_dir / "checkpoints" / "last.safetensors").read_text() == "half way"
     assert not (clone.exp_dir / "before-1").exists()
 
 
 def test_checkpoints_of_other_options_are_not_gone_on_with(clone):
     assert clone.run("--exp", "x", FAIL="conformer_ctc/train.py").returncode == 1
-    (clone.exp_dir / "checkpoints" / "last.pt").write_text("half way")
+    (clone.exp_dir / "checkpoints" / "last.safetensors").write_text("half way")
     assert clone.did("--", "training.epochs=3") == TRAIN
-    assert not (clone.exp_dir / "checkpoints" / "last.pt").exists()
-    assert (clone.exp_dir / "before-1" / "checkpoints" / "last.pt").exists()
+    assert not (clone.exp_dir / "checkpoints" / "last.safetensors").exists()
+    assert (clone.exp_dir / "before-1" / "checkpoints" / "last.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -317,21 +350,114 @@ def test_stages_can_be_chosen(clone):
     ]
 
 
+STAGE = "it must be a whole number, at least 0 and at most 8"
+PROCESSES = "it must be a whole number, at least 1 and at most 1000"
+NAME = "no part of a name may be empty, begin with a dot, or have control characters"
+RECIPES = "it must be one of conformer_ctc transducer"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--stage", "five"], "run.sh: --stage 'five' is not a number"),
-        (["--stop-stage", ""], "run.sh: --stop-stage '' is not a number"),
-        (["--num-gpus", "-1"], "run.sh: --num-gpus '-1' is not a number"),
+        (["--stage", "five"], f"--stage is five; {STAGE}"),
+        (["--stage", "9"], f"--stage is 9; {STAGE}"),
+        (["--stage", "-1"], f"--stage is -1; {STAGE}"),
+        (["--stage", "2.5"], f"--stage is 2.5; {STAGE}"),
+        (["--stage", "9" * 20], f"--stage is {'9' * 20}; {STAGE}"),
+        (["--stage", "a[$(touch mischief)]"], STAGE),
+        (["--stop-stage", "9"], f"--stop-stage is 9; {STAGE}"),
+        (["--stage", "5", "--stop-stage", "2"], "--stage 5 comes after --stop-stage 2"),
+        (["--nj", "0"], f"--nj is 0; {PROCESSES}"),
+        (["--nj", "1e3"], f"--nj is 1e3; {PROCESSES}"),
+        (["--num-gpus", "0"], f"--num-gpus is 0; {PROCESSES}"),
+        (["--num-gpus", "-1"], f"--num-gpus is -1; {PROCESSES}"),
+        (["--num-gpus", "1001"], f"--num-gpus is 1001; {PROCESSES}"),
         (["--corpus", "mine"], "neither egs/mine nor your data directory data/mine/train"),
+        (["--corpus", "../x"], f"--corpus is ../x; {NAME}"),
+        (["--corpus", "a/../../x"], f"--corpus is a/../../x; {NAME}"),
+        (["--corpus", ".hidden"], f"--corpus is .hidden; {NAME}"),
+        (["--corpus", "/x"], f"--corpus is /x; {NAME}"),
+        (["--corpus", "a//x"], f"--corpus is a//x; {NAME}"),
+        (["--corpus", "a\nx"], f"--corpus is $'a\\nx'; {NAME}"),
+        (["--corpus", "$(touch mischief)"], "neither egs/$(touch mischief) nor"),
+        (["--exp", ".."], f"--exp is ..; {NAME}"),
+        (["--exp", "."], f"--exp is .; {NAME}"),
+        (["--exp", "../../../x"], f"--exp is ../../../x; {NAME}"),
+        (["--exp", "/x"], f"--exp is /x; {NAME}"),
+        (["--exp", "a\nb"], f"--exp is $'a\\nb'; {NAME}"),
+        (["--exp", "a/b"], "--exp is a/b; an experiment is one folder in exp/CORPUS/RECIPE"),
+        (["--", "x.y=a\nb"], NAME),  # the experiment would have its name from it
+        (["--recipe", "../evil"], f"--recipe is ../evil; {RECIPES}"),
+        (["--recipe", "nope"], f"--recipe is nope; {RECIPES}"),
+        (["--recipe", "local"], f"--recipe is local; {RECIPES}"),
+        (["--recipe", "transducer/"], f"--recipe is transducer/; {RECIPES}"),
     ],
 )
-def test_mistakes_are_one_line(clone, arguments, message):
+def test_mistakes_are_one_line_and_nothing_is_written(clone, arguments, message):
+    before = sorted(clone.root.parent.rglob("*"))
     done = clone.run(*arguments)
-    assert done.returncode == 1
+    assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (clone.root / "exp").exists()
+    assert done.stderr.startswith("run.sh: ") and done.stderr.count("\n") == 1
+    assert sorted(clone.root.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--exp", ""], "run.sh: option --exp needs a value"),
+        (["--exp", "--force"], "run.sh: option --exp needs a value"),
+        (["--exp"], "run.sh: option --exp needs a value"),
+        (["--stop-stage", ""], "run.sh: option --stop-stage needs a value"),
+        (["--steps", "3"], "run.sh: unknown option --steps; ./run.sh --help lists them"),
+        (["--exp=x"], "run.sh: unknown option --exp=x; ./run.sh --help lists them"),
+        (["training.epochs=3"], "run.sh: 'training.epochs=3' is not an option"),
+    ],
+)
+def test_what_is_no_option_is_one_line_and_nothing_is_written(clone, arguments, message):
+    before = sorted(clone.root.parent.rglob("*"))
+    done = clone.run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr and done.stderr.count("\n") == 1
+    assert sorted(clone.root.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["two words", "$(touch mischief)", "a;b", "-x", "ö%'\"*[a]\\"])
+def test_a_name_with_signs_of_the_shell_is_a_name(clone, name):
+    done = clone.run("--exp", name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (clone.exp_dir.parent / name / "results.json").exists()
+    assert not list(clone.root.parent.rglob("mischief"))
+    done = clone.run("--exp", name, "--stop-stage", "7")
+    assert done.stdout.count("done before") == 7
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        (
+            "transducer/pipeline.sh",
+            ["--more-epochs", "0"],
+            "--more-epochs is 0; it must be a whole",
+        ),
+        ("local/alignment_study.sh", ["--settings", "ctc nope"], "--settings has no 'nope'"),
+        ("local/alignment_study.sh", ["--encoders", "blstm x"], "--encoders has no 'x'"),
+        ("local/alignment_study.sh", ["--seeds", " "], "name no experiment"),
+        ("local/tensorboard.sh", [".", "99999"], "'99999' is no port"),
+        ("local/tensorboard.sh", ["nowhere"], "no folder nowhere"),
+    ],
+)
+def test_mistakes_of_the_other_scripts_are_one_line_before_anything_runs(
+    clone, script, arguments, message
+):
+    (clone.root / "local").mkdir(exist_ok=True)
+    shutil.copy(ROOT / script, clone.root / script)
+    done = subprocess.run(
+        ["bash", clone.root / script, *arguments], capture_output=True, text=True, cwd=clone.root
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr and done.stderr.count("\n") == 1
+    assert not (clone.root / "log").exists() and not (clone.root / "exp").exists()
 
 
 def test_experiments_are_named_by_what_makes_them_different(clone):
@@ -346,6 +472,23 @@ def test_several_gpus_are_several_processes(clone):
     calls = (clone.root / "log").read_text()
     train = "conformer_ctc/train.py exp/toy/conformer_ctc/x"
     assert f"utils/torchrun.py --standalone --nproc_per_node 2 {train}\n" in calls
+
+
+def test_more_gpus_than_there_are_end_it_before_the_first_stage(clone):
+    done = clone.run("--num-gpus", "999")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "too many\n")
+    assert not (clone.root / "exp").exists()
+    # On a cluster it is for the machine that trains to say.
+    assert clone.run("--num-gpus", "999", PLATEAU_CLUSTER="sge").stdout.startswith("stage 0")
+
+
+def test_how_many_gpus_there_are():
+    command = [sys.executable, ROOT / "utils/torchrun.py", "--check"]
+    done = subprocess.run([*command, "999"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("--num-gpus is 999; it must be at most ")
+    assert done.stderr.count("\n") == 1
+    assert subprocess.run([*command, "1"]).returncode == 0
 
 
 def test_paths_are_those_of_who_calls(clone):
@@ -368,7 +511,6 @@ def test_pipes_are_allowed_only_on_demand(clone):
 
 def test_a_recipe_that_aligns_does_so_once(clone):
     assert "align" not in clone.did()
-    (clone.root / "conformer_ctc").mkdir()
     (clone.root / "conformer_ctc" / "align.py").touch()
     assert clone.did() == ["align"]
     assert clone.did() == []
@@ -408,3 +550,15 @@ def test_all_scripts_start_bash(script, tmp_path):
     (tmp_path / "x.sh").write_text(head + 'set -euo pipefail\ncat <(echo "$@")\n')
     done = subprocess.run(["sh", tmp_path / "x.sh", "a b"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("a b\n", "")
+
+
+def test_a_full_disk_does_not_make_checkpoints_those_of_other_options(clone):
+    assert clone.run("--exp", "x", FAIL="conformer_ctc/train.py").returncode == 1
+    checkpoints = clone.exp_dir / "checkpoints"
+    (checkpoints / "last.pt").write_text("half way")
+    (checkpoints / ".key.tmp").symlink_to("/dev/full")
+    done = clone.run("--exp", "x")
+    assert done.returncode == 1 and "No space left on device" in done.stderr
+    (checkpoints / ".key.tmp").unlink()
+    assert clone.did() == ["train", "decode"]
+    assert (checkpoints / "last.pt").read_text() == "half way"

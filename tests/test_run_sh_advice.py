@@ -52,6 +52,7 @@ FEW = [
     "encoder.conformer.num_heads=2",
     "encoder.conformer.feedforward_dim=16",
     "training.epochs=1",
+    "training.checkpoint_every=1",
     "decoding.methods=[greedy]",
     "loading.num_workers=0",
 ]
@@ -108,19 +109,21 @@ def test_a_corpus_in_a_folder_of_corpora_and_what_is_damaged_there(tmp_path):
     subprocess.run(mend, shell=True, check=True, cwd=tmp_path, capture_output=True)
     assert list(exp_dir.glob("decode_*"))
 
-    # An archive that is damaged though its size is the same: the message's command helps.
-    archive = tmp_path / "data/a/b/fbank/train.lca"
+    # A bit of the development set's last utterance is another one: the message's command helps, and
+    # training goes on with the checkpoint that it had.
+    archive = tmp_path / "data/a/b/fbank/dev.lca"
     whole = archive.read_bytes()
-    archive.write_bytes(bytes(len(whole)))
+    archive.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     shutil.rmtree(exp_dir / "checkpoints")
     done = tones.run("--stage", "5")
     assert done.returncode == 1
     said, mend = done.stderr.splitlines()[-2:]
-    assert f"its features cannot be read: data/a/b/fbank/train.lca ({len(whole)} bytes)" in said
+    assert f"its features cannot be read: data/a/b/fbank/dev.lca ({len(whole)} bytes)" in said
     subprocess.run(mend.split(": ")[1].split(";")[0], shell=True, check=True, cwd=tmp_path)
     done = tones.run()
     assert done.returncode == 0, done.stderr
     assert archive.read_bytes() == whole
+    assert "last.pt: 0 epochs and 3 batches are done" in done.stdout
 
     # A manifest that is gone, seen from a later stage.
     (tmp_path / "data/a/b/manifests/b_cuts_dev.jsonl.gz").unlink()
@@ -129,18 +132,36 @@ def test_a_corpus_in_a_folder_of_corpora_and_what_is_damaged_there(tmp_path):
     assert done.stderr.splitlines()[-1].endswith("start the same ./run.sh again, without --stage")
     assert tones.run().returncode == 0
 
+    # A manifest that is damaged.
+    manifest = tmp_path / "data/a/b/manifests/b_cuts_dev.jsonl.gz"
+    manifest.write_bytes(bytes(manifest.stat().st_size))
+    done = tones.run("--stage", "6", "--force")
+    assert done.returncode == 1
+    said, mend = done.stderr.splitlines()[-2:]
+    assert "b_cuts_dev.jsonl.gz: damaged: Not a gzipped file" in said
+    subprocess.run(mend.split(": ")[1].split(";")[0], shell=True, check=True, cwd=tmp_path)
+    assert tones.run().returncode == 0
+
     # The model is damaged.
-    final = exp_dir / "checkpoints/averaged.pt"
+    final = exp_dir / "checkpoints/averaged.safetensors"
     model = final.read_bytes()
     final.write_bytes(bytes(len(model)))
     done = tones.run("--stage", "6", "--force")
     assert done.returncode == 1
     said, mend = done.stderr.splitlines()[-2:]
-    assert f"averaged.pt: damaged ({len(model)} bytes)" in said
+    assert f"averaged.safetensors: damaged ({len(model)} bytes)" in said
     mend = mend.split(": ")[1]
     assert mend == (
-        "rm -f exp/a/b/conformer_ctc/x/checkpoints/averaged.pt; "
+        "rm -f exp/a/b/conformer_ctc/x/checkpoints/averaged.safetensors; "
         "./run.sh --corpus a/b --recipe conformer_ctc --exp x"
     )
     subprocess.run(mend, shell=True, check=True, cwd=tmp_path, capture_output=True)
     assert final.exists()
+
+    # The audio moved.
+    (tmp_path / "audio").rename(tmp_path / "moved")
+    done = subprocess.run(align, cwd=tmp_path, capture_output=True, text=True)
+    for failed in (done, tones.run("--stage", "8")):
+        assert failed.returncode == 1
+        assert "dev-abc.wav: no such file; 3 of 3 audio files are not" in failed.stderr
+        assert len(failed.stderr.splitlines()) == 3

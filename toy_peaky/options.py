@@ -17,13 +17,14 @@ from plateau.graphs.topology import (
     read_fsa,
     segments_of,
 )
-from plateau.ranges import FINITE, SIZE, at_least, below, check_options
+from plateau.ranges import SIZE, at_least, below, check_options
 
 ModelName = Literal[
     "bias", "mem", "mem+bias", "linear", "ffnn", "blstm", "model_free", "gen_model_free"
 ]
 LossName = Literal["sum", "max", "sum+max", "sum_with_prior", "sum_with_prior_sg", "gen_sum"]
 
+SCALE = at_least(0, 1000)  # of random numbers that are added to logits
 MOST_LOGITS = 10**8  # of all runs together; some copies of 0.8 GB each
 
 
@@ -116,14 +117,14 @@ class Options:
             "--",
             frames=at_least(1, MOST_LOGITS),
             classes=at_least(1, MOST_LOGITS),
-            rnd_scale=at_least(0),
-            blank_bias_init=FINITE,
+            rnd_scale=SCALE,
+            blank_bias_init=at_least(-1000, 1000),
             hidden_dim=SIZE,
             num_layers=at_least(1, 1000),
-            lr=at_least(0),
+            lr=at_least(0, 10**6),
             steps=at_least(1, 10**9),
-            gradient_noise=at_least(0),
-            weight_noise=at_least(0),
+            gradient_noise=SCALE,
+            weight_noise=SCALE,
             logits_time_dropout=below(1),
             focal_factor=at_least(0, 100),
             prior_scale=at_least(-1000, 1000),

@@ -9,7 +9,7 @@ from torch import Tensor
 from plateau.config import cli
 from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, read_lang
-from plateau.decoding.run import Search, decode_test_sets, single
+from plateau.decoding.run import Encode, Search, decode_test_sets, single
 from plateau.decoding.transducer import (
     fast_beam_search,
     greedy_search,
@@ -74,6 +74,29 @@ def searches(
     return found
 
 
+def decoder(
+    model: TransducerModel, options: Options, decoding: DecodingOptions
+) -> tuple[Encode, dict[str, Search]]:
+    """All that decoding does with a model; stage 4 tries it before there is a trained one.
+
+    Args:
+        model: trained or not.
+        options: that the model is made with.
+        decoding: methods, which may be others than were thought of then.
+
+    Raises:
+        UserError: see `searches`.
+    """
+    tokenizer = read_lang(lang_dir(options))
+    texts = corpus_of(options).texts(TRAIN)
+    device = next(model.parameters()).device
+
+    def encode(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return model.encode(features.to(device), lengths.to(device))
+
+    return encode, searches(model, decoding, options.loss.topology, tokenizer, texts)
+
+
 def main(exp_dir: Path) -> None:
     """Decode every test set of the experiment's corpus by every method.
 
@@ -83,22 +106,10 @@ def main(exp_dir: Path) -> None:
     experiment = Experiment(exp_dir)
     options, model = load_final(experiment, Options, build_model)
     decoding = experiment.options(Options).decoding  # which may have changed since
+    encode, methods = decoder(model, options, decoding)
+    factor = model.encoder.subsampling_factor
     tokenizer = read_lang(lang_dir(options))
-    texts = corpus_of(options).texts(TRAIN)
-    device = next(model.parameters()).device
-
-    def encode(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return model.encode(features.to(device), lengths.to(device))
-
-    decode_test_sets(
-        experiment,
-        options,
-        decoding,
-        tokenizer,
-        model.encoder.subsampling_factor,
-        encode,
-        searches(model, decoding, options.loss.topology, tokenizer, texts),
-    )
+    decode_test_sets(experiment, options, decoding, tokenizer, factor, encode, methods)
 
 
 if __name__ == "__main__":

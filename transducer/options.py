@@ -11,6 +11,7 @@ from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions
 from plateau.ranges import COUNT, PROBABILITY, SHARE, SIZE, above, at_least, check_options
 from plateau.training.experiment import SpeechOptions
+from plateau.training.schedule import late
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,28 @@ class LossOptions:
                 f"loss.lm_scale is {self.lm_scale} and loss.am_scale {self.am_scale}; "
                 "together they must be at most 1"
             )
+        if self.kind == "viterbi" and self.aligner == "file" and not self.alignment:
+            raise UserError(
+                "loss.aligner is file, and loss.alignment is empty; set it to frames.txt of an "
+                "alignment"
+            )
         if self.kind == "viterbi" and self.aligner == "ctc" and not self.ctc_layers:
             raise UserError(
                 "loss.aligner is ctc, which aligns by an auxiliary CTC layer; set loss.ctc_layers"
             )
+
+    def check_steps(self, steps: int) -> list[str]:
+        """What is worth a note of a training that has so many steps.
+
+        Raises:
+            UserError: none of them is for the transducer itself.
+        """
+        if self.after_steps >= steps:
+            raise UserError(
+                f"loss.after_steps is {self.after_steps}, and the training has {steps} steps: the "
+                f"transducer itself would not be trained; it must be below {steps}"
+            )
+        return late(self.after_steps, self.warm_up_steps, steps)
 
 
 @dataclass(frozen=True)
@@ -126,7 +145,7 @@ class DecodingOptions(CommonDecodingOptions):
 
     def __post_init__(self) -> None:
         self.check(
-            beam=at_least(1, 10**6),
+            beam=at_least(1, 1000),
             search_beam=above(0, 10**6),
             lm_scale=at_least(0, 1000),
             blank_penalty=at_least(-1000, 1000),

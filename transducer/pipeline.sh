@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Full sum → align → cross entropy along the alignment → full sum again, as one command.
 #
-#   transducer/pipeline.sh --corpus yesno --corpus-dir DIR -- training.epochs=20
+#   transducer/pipeline.sh --corpus yesno --corpus-dir DIR
 #
 # Zeyer et al. 2020, "A new training pipeline for an improved neural transducer" (arXiv:2005.09319).
 # Three experiments exp/CORPUS/transducer/NAME-{full-sum,viterbi,retrain}; each is decoded. Finished
@@ -27,6 +27,8 @@ corpus_dir=
 exp=pipeline
 more_epochs=
 . utils/parse_options.sh
+. utils/stages.sh
+if [ -n "$more_epochs" ]; then check_number --more-epochs "$more_epochs" 1 9999; fi
 . ./path.sh || exit 1
 case $corpus_dir in "" | /*) ;; *) corpus_dir=$called_from/$corpus_dir ;; esac
 dir=exp/$corpus/transducer/$exp
@@ -46,7 +48,7 @@ part full-sum "$@"
 roles=$(python local/sets.py "data/$corpus" "$dir-full-sum/config.yaml")
 read -r dev <<<"$roles"
 alignment=$dir-full-sum/align_train/frames.txt
-if [ ! -f "$alignment" ] || [ "$dir-full-sum/checkpoints/averaged.pt" -nt "$alignment" ]; then
+if [ ! -f "$alignment" ] || [ "$dir-full-sum/checkpoints/averaged.safetensors" -nt "$alignment" ]; then
   python transducer/align.py "$dir-full-sum" --sets "train${dev:+,$dev}"
 fi
 files=$alignment

@@ -5,10 +5,11 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from lhotse import CutSet
 from torch import Tensor, nn
 
 from plateau.alignment.files import read_frames
@@ -128,12 +129,44 @@ def best_frames(
     return pad(begin, PADDING, device)
 
 
-def make_loss(model: TransducerModel, tokenizer: Tokenizer, options: LossOptions) -> LossFunction:
-    """The loss summed over a batch."""
-    alignments: dict[str, tuple[int, ...]] = {}
-    if options.kind == "viterbi" and options.aligner == "file":
-        for path in options.alignment.split(","):
-            alignments |= read_frames(Path(path))
+def read_alignments(options: LossOptions) -> dict[str, list[int]] | None:
+    """The frame of each token, by utterance; None where the loss does not take them from files."""
+    if options.kind != "viterbi" or options.aligner != "file":
+        return None
+    alignments: dict[str, list[int]] = {}
+    for path in options.alignment.split(","):
+        alignments |= read_frames(Path(path))
+    return alignments
+
+
+def frames_of(
+    ids: Sequence[str],
+    targets: Sequence[Sequence[int]],
+    alignments: Mapping[str, Sequence[int]],
+    files: str,
+) -> list[Sequence[int]]:
+    """The alignments of utterances with these tokens.
+
+    Raises:
+        UserError: one has none, or one of other tokens.
+    """
+    for id, target in zip(ids, targets, strict=True):
+        if id not in alignments:
+            raise UserError(f"{files}: no alignment of {id}")
+        if len(alignments[id]) != len(target):
+            raise UserError(
+                f"{files}: {id} has {len(alignments[id])} frames, and its text {len(target)} tokens"
+            )
+    return [alignments[id] for id in ids]
+
+
+def make_loss(
+    model: TransducerModel,
+    tokenizer: Tokenizer,
+    options: LossOptions,
+    alignments: Mapping[str, Sequence[int]] | None = None,
+) -> LossFunction:
+    """The loss summed over a batch; see `read_alignments` for ``alignments``."""
 
     def loss_function(wrapped: nn.Module, batch: Batch) -> Loss:
         targets = [tokenizer.encode(text) for text in batch.texts]
@@ -144,11 +177,8 @@ def make_loss(model: TransducerModel, tokenizer: Tokenizer, options: LossOptions
         if wrapped.training:
             model.steps += 1
         frames = None
-        if alignments:
-            missing = [name for name in batch.ids if name not in alignments]
-            if missing:
-                raise UserError(f"{options.alignment} has no alignment of {missing[0]}")
-            frames = [alignments[name] for name in batch.ids]
+        if alignments is not None:
+            frames = frames_of(batch.ids, targets, alignments, options.alignment)
         losses = transducer_loss(model, output, targets, options, warm, frames)
         # DistributedDataParallel waits for a gradient of every parameter, if only a zero.
         zero = 0.0 * sum(parameter.sum() for parameter in model.parameters())
@@ -215,37 +245,34 @@ def build_model(options: Options) -> TransducerModel:
 
 
 def build(options: Options) -> Recipe:
-    """The untrained model, its loss, and what the loss needs.
+    """The model as training starts with it, its loss, and what the loss needs.
 
     Raises:
-        UserError: options that do not fit together.
+        UserError: options that do not fit together; ``init_from`` has no final model, or one of
+            other sizes.
     """
-    loss, arpa = options.loss, options.decoding.arpa
-    if "fast_beam_lg" in options.decoding.methods and not Path(arpa).is_file():
-        raise UserError(f"decoding.arpa is {arpa}: there is no such file")
+    loss = options.loss
     model, tokenizer = build_model(options), read_lang(lang_dir(options))
-    return Recipe(
-        model,
-        make_loss(model, tokenizer, loss),
-        lambda words: frames_needed(loss, [token for word in words for token in word]),
-        make_watch(model, tokenizer, loss.topology),
-    )
-
-
-def build_initial(options: Options) -> Recipe:
-    """What `build` gives, with the parameters that training starts with.
-
-    Raises:
-        UserError: ``init_from`` has no final model, or one of other sizes.
-    """
-    recipe = build(options)
     if options.init_from:
         experiment = Experiment(Path(options.init_from))
         final = experiment.final_model
         state = checkpoint.load(final, ["model"], f"init_from: make it with {experiment.command}")
-        checkpoint.restore_model(recipe.model, state, final)
-        recipe.model.steps.zero_()
-    return recipe
+        checkpoint.restore_model(model, state, final)
+        model.steps.zero_()
+    alignments = read_alignments(loss)
+
+    def check(cuts: CutSet) -> None:
+        if alignments is not None:
+            targets = [tokenizer.encode(cut.supervisions[0].text or "") for cut in cuts]
+            frames_of([cut.id for cut in cuts], targets, alignments, loss.alignment)
+
+    return Recipe(
+        model,
+        make_loss(model, tokenizer, loss, alignments),
+        lambda words: frames_needed(loss, [token for word in words for token in word]),
+        check,
+        make_watch(model, tokenizer, loss.topology),
+    )
 
 
 def main(exp_dir: Path) -> None:
@@ -254,7 +281,7 @@ def main(exp_dir: Path) -> None:
     Args:
         exp_dir: the experiment's folder, with its config.yaml
     """
-    train(exp_dir, Experiment(exp_dir).options(Options), build_initial)
+    train(exp_dir, Experiment(exp_dir).options(Options), build)
 
 
 if __name__ == "__main__":

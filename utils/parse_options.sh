@@ -2,7 +2,8 @@
 # Sourced: turns `--name value` on the command line into `name=value`, for names that are set.
 #
 # `--some-name x` sets $some_name, which must have a default before. A variable whose default is
-# `false` is a switch, set to `true`, and takes no value. `--help` prints the comment at the head of the script.
+# `false` is a switch, set to `true`, and takes no value; all others need one, which is not empty and is
+# no option. `--help` prints the comment at the head of the script.
 # What comes after `--` stays in "$@".
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -24,7 +25,7 @@ while [ $# -gt 0 ]; do
       if [ "${!_name}" = false ] || [ "${!_name}" = true ]; then
         printf -v "$_name" true
         shift
-      elif [ $# -lt 2 ] || [ "$2" = -- ]; then
+      elif [[ ${2:-} == "" || $2 == --* ]]; then
         echo "${0##*/}: option $1 needs a value" >&2
         exit 2
       else

@@ -6,9 +6,34 @@
 # for finished, and changed inputs or options, or outputs that are gone or cut short, make it run
 # again.
 
+# Text, quoted where it has control characters: names in data may have some, which a terminal obeys.
+say() {
+  case $1 in
+    *[[:cntrl:]]*) printf '%q\n' "$1" ;;
+    *) printf '%s\n' "$1" ;;
+  esac
+}
+
 fail() {
-  echo "${0##*/}: $1" >&2
+  say "${0##*/}: $1" >&2
   exit 1
+}
+
+# check_number OPTION VALUE LOW HIGH: fail unless the value is a whole number in this range.
+check_number() {
+  if ! [[ $2 =~ ^[0-9]{1,4}$ ]] || ((10#$2 < $3 || 10#$2 > $4)); then
+    fail "$1 is $(printf %q "$2"); it must be a whole number, at least $3 and at most $4"
+  fi
+}
+
+# check_name OPTION VALUE: fail unless the value can be a folder's name, which stays where we put it.
+# There may be slashes in it; blanks and signs of the shell are as good as letters.
+check_name() {
+  case "/$2/" in
+    *//* | */.* | *[[:cntrl:]]*)
+      fail "$1 is $(printf %q "$2"); no part of a name may be empty, begin with a dot, or have control characters"
+      ;;
+  esac
 }
 
 # The checksum in the mark of a stage, or "none".
@@ -72,7 +97,14 @@ run_stage() {
   shift 4
   while [ "$1" != -- ]; do outputs+=("$1") && shift; done
   shift
-  if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then return 0; fi
+  if [ "$number" -gt "$stop_stage" ]; then return 0; fi
+  if [ "$number" -lt "$stage" ]; then
+    # What comes next is made of these outputs, or shows them.
+    if [ ${#outputs[@]} -gt 0 ] && [ -f "$mark" ] && [ "$(mark "$mark")" != "$key" ]; then
+      echo "stage $number, $title: was done with other options or data, and is left so by --stage $stage" >&2
+    fi
+    return 0
+  fi
   found=
   if [ "$force" = false ] && [ "$(mark "$mark")" = "$key" ]; then
     found=$(difference "$mark" "${outputs[@]}")
@@ -82,7 +114,7 @@ run_stage() {
     fi
     found=": $found: done again"
   fi
-  echo "stage $number, $title$found"
+  say "stage $number, $title$found"
   rm -f "$mark"
   running="stage $number, $title"
   killed_before=$(killed_for_memory)
@@ -118,7 +150,7 @@ set_aside() {
   for name; do
     if [ -e "$dir/$name" ]; then mv "$dir/$name" "$dir/before-$n/"; fi
   done
-  echo "options or data changed: what was trained before is kept in $dir/before-$n"
+  say "options or data changed: what was trained before is kept in $dir/before-$n"
 }
 
 # lock FD DIR: wait until no other run.sh works in DIR. The lock ends with `unlock FD`, or with the
@@ -126,7 +158,7 @@ set_aside() {
 lock() {
   eval "exec $1>\"\$2/.lock\""
   if ! flock --nonblock "$1"; then
-    echo "waiting: another run works in $2" >&2
+    say "waiting: another run works in $2" >&2
     flock "$1"
   fi
 }

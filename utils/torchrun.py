@@ -2,12 +2,15 @@
 
 Since 3.11 an enumeration of flags leaves out the members 0 and 3, so torch takes its own default,
 "redirect no output", for nothing at all and stops. And its `--standalone` takes the same port
-always, so that of two trainings on a machine one ends with the other. Same options as `torchrun`.
+always, so that of two trainings on a machine one ends with the other. Same options as `torchrun`;
+`--check N` only says whether N processes are too many for this machine.
 """
 
+import os
 import socket
 import sys
 
+import torch
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -23,6 +26,17 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def too_many(number: int) -> str | None:
+    """What to say of more processes than this machine has GPUs, or without GPUs cores."""
+    gpus = torch.cuda.device_count()
+    most = gpus or max(2, len(os.sched_getaffinity(0)))  # two show what several do
+    if number <= most:
+        return None
+    return f"--num-gpus is {number}; it must be at most {most}: {gpus} GPUs are here" + (
+        "" if gpus else ", and on the CPU no more processes than cores are of use"
+    )
+
+
 def with_own_port(arguments: list[str]) -> list[str]:
     """The command line with a free port in place of ``--standalone``."""
     if "--standalone" not in arguments:
@@ -33,6 +47,8 @@ def with_own_port(arguments: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--check":
+        sys.exit(too_many(int(sys.argv[2])))
     try:
         run.main(with_own_port(sys.argv[1:]))
     except ChildFailedError:

@@ -1,5 +1,6 @@
 """Data directories of the Mboshi-French parallel corpus: Mboshi as written, tones marked."""
 
+import math
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ def read_intervals(path: Path) -> tuple[Interval, ...] | None:
     for number, line in enumerate(read_lines(path), start=1):
         try:
             start, end, label = line.split()
+            if not (0 <= float(start) < math.inf and 0 <= float(end) < math.inf):
+                raise ValueError
             interval = Interval(float(start), round(float(end) - float(start), 4), normalise(label))
         except ValueError:
             raise UserError(f"{path}:{number}: '{line}' is not: start end label") from None

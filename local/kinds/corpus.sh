@@ -5,7 +5,8 @@ make_corpus() {
   if [ ! -f "egs/$corpus/prepare.py" ]; then return; fi
   python "egs/$corpus/prepare.py" "$data" --config "$exp_dir/config.yaml" --nj "$nj" \
     ${corpus_dir:+--corpus-dir "$corpus_dir"}
-  echo "$corpus_dir" >"$data/corpus_dir"
+  echo "$corpus_dir" >"$data/corpus_dir.tmp"
+  mv "$data/corpus_dir.tmp" "$data/corpus_dir"
 }
 if [ -z "$corpus_dir" ] && [ -f "$data/corpus_dir" ]; then corpus_dir=$(cat "$data/corpus_dir"); fi
 run_stage 0 "corpus" "$data/.done" \
@@ -16,7 +17,7 @@ run_stage 0 "corpus" "$data/.done" \
 # As long as STAGE, which makes them, may not have been done, the answer is not needed.
 sets_of() {
   local sets
-  if [ "$stop_stage" -le "$3" ] || [ "$stage" -ge 8 ]; then return; fi
+  if [ "$stop_stage" -le "$3" ]; then return; fi
   sets=$(python local/sets.py "$1" "$exp_dir/config.yaml" --mark "$2")
   { read -r dev && read -r tests || true; } <<<"$sets"
 }

@@ -14,6 +14,7 @@ hide how unlikely the few frames with tokens are where a word was not said.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,12 +28,14 @@ from plateau.data.features import frame_times
 from plateau.data.tokens import WORD_START, Tokenizer, encode_words
 from plateau.decoding.files import (
     Interval,
+    check_fields,
+    ctm,
     emitted,
     in_milliseconds,
     whole_milliseconds,
     write_ctm,
 )
-from plateau.io import file_name, replacing, write_text
+from plateau.io import check_text, file_name, replacing, write_text
 from plateau.text import normalise, read_lines
 
 Words = list[tuple[str, list[int]]]  # words and the token ids of each
@@ -157,19 +160,36 @@ def write_alignments(directory: Path, utterances: Sequence[AlignedUtterance]) ->
 
     Returns:
         the TextGrids that could not be written, by the ids of their utterances, and why
+
+    Raises:
+        UserError: an id, a label or a time cannot be in these files; nothing is changed.
     """
     directory = Path(directory)
-    for old in directory.glob("*.TextGrid"):
-        old.unlink()
-    for name in ("tokens", "words"):
-        write_ctm(directory / f"{name}.ctm", {u.id: getattr(u, name) for u in utterances})
-    failed = {}
+    timed = {
+        directory / f"{name}.ctm": {u.id: getattr(u, name) for u in utterances}
+        for name in ("tokens", "words")
+    }
+    for path, intervals in timed.items():
+        check_text(path, ctm(path, intervals))
+    textgrids = {}
     for utterance in utterances:
         tiers = {"words": utterance.words, "tokens": utterance.tokens}
+        check_text(directory, utterance.id)
         try:
-            write_text(textgrid_path(directory, utterance.id), textgrid(tiers, utterance.duration))
+            textgrids[utterance.id] = textgrid(tiers, utterance.duration)
+        except ValueError as error:
+            path = textgrid_path(directory, utterance.id)
+            raise UserError(f"{path}: not written: {error}") from None
+    for old in directory.glob("*.TextGrid"):
+        old.unlink()
+    for path, intervals in timed.items():
+        write_ctm(path, intervals)
+    failed = {}
+    for id, text in textgrids.items():
+        try:
+            write_text(textgrid_path(directory, id), text)
         except OSError as error:
-            failed[utterance.id] = error.strerror or str(error)
+            failed[id] = error.strerror or str(error)
     return failed
 
 
@@ -190,8 +210,13 @@ def write_supervisions(
         path: ends in ``.jsonl.gz``.
         cuts: of the utterances, each with one supervision; other cuts are left out.
         utterances: aligned.
+
+    Raises:
+        UserError: an id or a label has a character that no text has.
     """
     of_id = {utterance.id: utterance for utterance in utterances}
+    for id, utterance in of_id.items():
+        check_text(path, " ".join([id, *(i.label for i in utterance.words + utterance.tokens)]))
     with replacing(path) as temporary:
         SupervisionSet.from_segments(
             _supervision(cut, of_id[cut.id]) for cut in cuts if cut.id in of_id
@@ -261,7 +286,15 @@ def textgrid(tiers: Mapping[str, Sequence[Interval]], duration: float) -> str:
 
 
 def write_frames(path: Path, frames: Mapping[str, Sequence[int]]) -> None:
-    """Write a line ``<utterance> <frame> …`` for each utterance, a frame for each token."""
+    """Write a line ``<utterance> <frame> …`` for each utterance, a frame for each token.
+
+    Raises:
+        UserError: an id or a frame cannot be in such a line.
+    """
+    check_fields(path, *frames)
+    for id, of_tokens in frames.items():
+        if not all(0 <= frame < 10**9 for frame in of_tokens):
+            raise UserError(f"{path}: not written: the frames of {id} are {list(of_tokens)}")
     lines = (" ".join([id, *map(str, frames[id])]) for id in sorted(frames))
     write_text(path, "".join(line + "\n" for line in lines))
 
@@ -277,7 +310,7 @@ def read_frames(path: Path) -> dict[str, list[int]]:
     frames: dict[str, list[int]] = {}
     for number, line in enumerate(read_lines(path), start=1):
         id, *fields = line.split() or [""]
-        if not id or id in frames or not all(field.isdecimal() for field in fields):
+        if not id or id in frames or not all(re.fullmatch("[0-9]{1,9}", f) for f in fields):
             raise UserError(f"{path}:{number}: not '<utterance> <frame> …', each utterance once")
         frames[id] = [int(field) for field in fields]
     return frames

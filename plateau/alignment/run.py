@@ -36,6 +36,7 @@ from plateau.training.experiment import Experiment, SpeechOptions, corpus_of, la
 # transcripts of espeak's test_clean where they were not said, this finds 60 with a CTC model and 59
 # with a transducer; of the 396 words of the right transcripts, none.
 DOUBTFUL = 0.1
+SHOWN = 20  # utterances left out that are printed
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,10 @@ def align_cuts(
         print(f"{name}: spelt by the model's tokens, for training had no such words: {shown}")
     if lines:
         print(f"{name}: {len(lines)} words may not have been said: {directory / 'doubtful.txt'}")
-    for row in sorted(left_out):
+    for row in sorted(left_out)[:SHOWN]:
         print(f"{name}: left out {row}")
+    if len(left_out) > SHOWN:
+        print(f"{name}: left out {len(left_out) - SHOWN} others: {directory / 'left_out.txt'}")
     renamed = {u.id: textgrid_path(directory, u.id).name for u in utterances}
     renamed = {id: file for id, file in renamed.items() if file != f"{id}.TextGrid"}
     if renamed:

@@ -8,6 +8,8 @@ that does not fit into memory. What may be meant is a note; what cannot work, an
 
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lhotse import CutSet
@@ -17,11 +19,12 @@ from torch import nn
 from plateau.config import UserError
 from plateau.data.corpus import TRAIN, Corpus
 from plateau.data.features import FeatureOptions, load_statistics
-from plateau.data.loading import enough_memory, load_batch
+from plateau.data.loading import enough_memory, is_out_of_memory, load_batch
 from plateau.data.tokens import UNKNOWN, WORD_START, Tokenizer
 from plateau.text import RESERVED
 from plateau.training.experiment import SpeechOptions
 from plateau.training.interfaces import LossFunction
+from plateau.training.trainer import TrainingOptions
 
 FASTEST_SPEECH = 40.0  # characters per second; the fastest speakers reach about 25
 
@@ -114,6 +117,28 @@ def check_statistics(corpus: Corpus) -> None:
         )
 
 
+def check_training(options: TrainingOptions, steps: int) -> list[str]:
+    """What of a training comes after its end, which is after so many steps."""
+    notes = []
+    if options.schedule.warmup_steps >= steps:
+        notes.append(
+            f"training.schedule.warmup_steps is {options.schedule.warmup_steps}, and the training "
+            f"has {steps} steps: the learning rate does not reach its peak"
+        )
+    if options.average_last > options.epochs:
+        notes.append(
+            f"training.average_last is {options.average_last}, and there are {options.epochs} "
+            "epochs: the final model is the mean of all"
+        )
+    masks = options.spec_augment
+    if masks.p and masks.after_epochs >= options.epochs:
+        notes.append(
+            f"training.spec_augment.after_epochs is {masks.after_epochs}, and there are "
+            f"{options.epochs} epochs: nothing is masked"
+        )
+    return notes
+
+
 def check_model(
     model: nn.Module, loss_function: LossFunction, cuts: CutSet, options: FeatureOptions, vocab: int
 ) -> list[str]:
@@ -149,6 +174,25 @@ def check_model(
     if per_frame > 3 * chance:
         return [f"the untrained loss is {per_frame:.1f} nats a frame; by chance {chance:.1f}"]
     return []
+
+
+@contextmanager
+def model_in_memory() -> Iterator[None]:
+    """Where memory runs out while a model is made, say so.
+
+    Raises:
+        UserError: it did.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = (str(error).strip() or "MemoryError").splitlines()[0]
+        raise UserError(
+            "the model does not fit into memory: lower its sizes (encoder.…, predictor.…, joiner.…)"
+            f"\nwhat was said: {said[:200]}"
+        ) from None
 
 
 def check_memory(

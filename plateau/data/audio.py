@@ -9,7 +9,7 @@ import io
 import mmap
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from plateau.config import UserError
 from plateau.data.mp3 import with_true_length
 
 # The shortest utterance in seconds: the window of a feature frame. Below it there are no features.
@@ -29,6 +30,8 @@ _UNKNOWN_SIZE = 2_000_000_000
 # In these (but in FLAC) each byte is part of a sample, and no sample is wrong: their size is their
 # length. All others (compressed, floating point) are decoded to their end to know.
 _COUNTED = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"}
+# By these suffixes libsndfile takes any bytes for samples without a header.
+_HEADERLESS = (".raw", ".au", ".snd", ".gsm", ".vox", ".vox6")
 _BLOCK = 1 << 16  # samples per channel that are decoded at once
 _GONE = (FileNotFoundError, NotADirectoryError)
 _NOT_RUN = (126, 127)  # exit status of a shell that could not start a command
@@ -120,6 +123,33 @@ def inspect_audio(audio: str | io.BytesIO) -> AudioInfo:
     return _inspect(audio)
 
 
+def check_there(files: Iterable[str]) -> None:
+    """See that audio files are there; each is only looked for.
+
+    Raises:
+        UserError: names the first that is not, and tells how many are not.
+    """
+    files = list(dict.fromkeys(files))
+    gone = [file for file in files if _is_gone(file)]
+    if gone:
+        raise UserError(
+            f"{gone[0]}: no such file; {len(gone)} of {len(files)} audio files are not there\n"
+            "put them back, or write into wav.scp where they are; then start the same ./run.sh "
+            "again, without --stage\n"
+            "or leave out their utterances: python local/validate_data_dir.py --fix DATA_DIR"
+        )
+
+
+def _is_gone(file: str) -> bool:
+    try:
+        Path(file).stat()
+    except _GONE:
+        return not file.startswith("~")  # of which `inspect_audio` has more to say
+    except OSError:
+        return False
+    return False
+
+
 def read_audio(
     source: str | Path | io.BytesIO, start: float = 0.0, duration: float | None = None
 ) -> tuple[np.ndarray, int]:
@@ -179,8 +209,7 @@ def _open(source: str | Path | io.BytesIO) -> _Stream:
     if isinstance(source, io.BytesIO):
         source.seek(0)
     try:
-        # By its name alone, .raw would be samples without a header.
-        audio = _Stream(_content(source) if str(source).lower().endswith(".raw") else source)
+        audio = _Stream(_content(source) if str(source).lower().endswith(_HEADERLESS) else source)
     except soundfile.LibsndfileError as error:
         fault = error
     else:
@@ -204,6 +233,8 @@ def _content(source: str | Path | io.BytesIO) -> mmap.mmap | bytearray:
     if isinstance(source, io.BytesIO):
         return bytearray(source.getvalue())
     with Path(source).open("rb") as file:
+        if not file.read(1):  # there is nothing to map
+            raise AudioError("an empty file")
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
@@ -216,7 +247,7 @@ def _mend_size(content: mmap.mmap | bytearray) -> bool:
             order, first, width, unknown = "big", 8, 8, (1 << 64) - 1
         case b".snd":
             start = int.from_bytes(content[4:8], "big")
-            if int.from_bytes(content[8:12], "big") or len(content) <= start:
+            if int.from_bytes(content[8:12], "big") or len(content) <= max(start, 12):
                 return False
             content[8:12] = (len(content) - start).to_bytes(4, "big")
             return True
@@ -271,7 +302,10 @@ def _inspect(source: str | io.BytesIO) -> AudioInfo:
                 raise AudioError("truncated: its last samples cannot be read")
             if audio.subtype in _COUNTED and audio.format != "FLAC":
                 return AudioInfo(audio.frames, audio.samplerate, audio.channels)
-            audio.seek(0)
+            if audio.format != "FLAC":
+                return _decode(audio)
+        # Anew, as `read_audio` opens it: having been at its end can hide damage at its start.
+        with _open(source) as audio:
             return _decode(audio)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"not readable as audio ({_reason(error)})") from None

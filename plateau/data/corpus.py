@@ -1,5 +1,6 @@
 """Where a corpus keeps its things: the one place that knows the layout of `data/<corpus>/`."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
+from plateau.data.stored import read_manifest
+from plateau.text import odd_characters
 
 TRAIN = "train"
 DEV_NAMES = ("dev", "valid", "validation", "val", "cv", "devel", "development", "train_dev")
@@ -85,12 +88,18 @@ class Corpus:
         return [s for s in self.sets() if s not in used]
 
     def check_train(self) -> None:
-        """See that there is a training set.
+        """See that there is a training set, and that all sets have names that can be said.
 
         Raises:
-            UserError: there is none; it names what there is.
+            UserError: there is none; it names what there is. Or a name that lists cannot have.
         """
         sets = self.sets()
+        for name in sets:
+            if name.startswith(".") or re.search(r"[\s,]", name) or odd_characters(name):
+                raise UserError(
+                    f"{self.root}: {name!r}: a set's name may not begin with a dot, nor have white "
+                    "space, commas or control characters\nrename the folder"
+                )
         if TRAIN in sets:
             return
         if not sets:
@@ -126,11 +135,11 @@ class Corpus:
 
     def recordings(self, set_name: str) -> RecordingSet:
         """The recordings of a set."""
-        return RecordingSet.from_file(self._existing("recordings", set_name))
+        return read_manifest(RecordingSet, self._existing("recordings", set_name))
 
     def supervisions(self, set_name: str) -> SupervisionSet:
         """The utterances of a set."""
-        return SupervisionSet.from_file(self._existing("supervisions", set_name))
+        return read_manifest(SupervisionSet, self._existing("supervisions", set_name))
 
     def texts(self, set_name: str) -> Iterator[str]:
         """The transcripts of a set, read when they are wanted; empty where there is none."""
@@ -139,7 +148,7 @@ class Corpus:
 
     def cuts(self, set_name: str) -> CutSet:
         """The utterances of a set with their features."""
-        return CutSet.from_file(self._existing("cuts", set_name))
+        return read_manifest(CutSet, self._existing("cuts", set_name))
 
     def _existing(self, kind: str, set_name: str) -> Path:
         path = self.manifest(kind, set_name)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
+from plateau.data.archives import CHECKSUM, write_array
 from plateau.data.audio import SHORTEST, is_too_short
 from plateau.io import read_json, write_json
 from plateau.ranges import at_least, check_options
@@ -171,7 +172,7 @@ def make_cuts(
 def compute_features(
     cuts: CutSet, options: FeatureOptions, archive: Path, num_workers: int = 1
 ) -> CutSet:
-    """Compute and store the features of ``cuts``.
+    """Compute and store the features of ``cuts``, and a checksum of each in its cut.
 
     Args:
         cuts: what to compute
@@ -185,6 +186,7 @@ def compute_features(
     archive.parent.mkdir(parents=True, exist_ok=True)
     extractor = make_extractor(options)
     failed: list[tuple[str, Exception]] = []
+    checksums: dict[str, int] = {}  # by storage key
     writing = None
 
     class Writer(LilcomChunkyWriter):
@@ -192,10 +194,12 @@ def compute_features(
 
         def write(self, key: str, value: np.ndarray) -> str:
             try:
-                return super().write(key, value)
+                storage_key, checksum = write_array(self, value)
             except Exception as error:
                 failed.append((writing or key, error))
                 raise
+            checksums[storage_key] = checksum
+            return storage_key
 
     try:
         if isinstance(extractor, lhotse.Fbank):
@@ -229,9 +233,10 @@ def compute_features(
     if len(stored) < len(cuts):
         missing = sorted({cut.id for cut in cuts} - {cut.id for cut in stored})
         raise UserError(f"{archive}.lca: no features of {missing[0]} ({len(missing)} such)")
+    # In place of what samplers put there.
     return CutSet.from_cuts(
-        replace(cut, custom=None) for cut in stored
-    )  # samplers' dataloading_info
+        replace(cut, custom={CHECKSUM: checksums[cut.features.storage_key]}) for cut in stored
+    )
 
 
 def _look_at_audio(cuts: CutSet) -> None:
@@ -265,6 +270,20 @@ def save_statistics(cuts: CutSet, options: FeatureOptions, path: Path) -> None:
 
 
 def load_statistics(path: Path) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, each (F,), as `save_statistics` wrote them."""
+    """Mean and standard deviation, each (F,), as `save_statistics` wrote them.
+
+    Raises:
+        UserError: no such file, or something else.
+    """
     statistics = read_json(path)
-    return torch.tensor(statistics["mean"]), torch.tensor(statistics["std"])
+    try:
+        mean, std = (
+            torch.tensor(statistics[name], dtype=torch.float32) for name in ("mean", "std")
+        )
+        if mean.shape != (len(std),) or not torch.stack((mean, std)).isfinite().all():
+            raise ValueError
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise UserError(
+            f"{path}: not mean and std of features; remove it, and give the run.sh command again"
+        ) from None
+    return mean, std

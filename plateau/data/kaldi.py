@@ -249,7 +249,10 @@ def _check(utterance: Utterance) -> None:
             raise ValueError(f"{interval} has no valid time")
         if not u.segment.holds(interval):
             raise ValueError(f"the centre of {interval} is outside of its segment")
-    "".join((u.id, u.speaker, u.text, u.audio)).encode("utf-8")  # lone surrogates: ValueError
+    written = "".join((u.id, u.speaker, u.text, u.audio, *(i.label for i in timed)))
+    written.encode("utf-8")  # lone surrogates: ValueError
+    if "\0" in written:
+        raise ValueError("its text, audio or a label has a NUL character; take it out")
 
 
 def spk2utt(utt2spk: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -121,6 +121,8 @@ def parse(name: str, number: int, line: bytes) -> Row:
         if odd := odd_characters(field):
             shown = without_odd_characters(field)
             raise ValueError(f"id '{shown}' has {name_of(odd[0])}; take it out, in all files")
+    if b"\0" in line and name != "text":  # in a text it is an odd character
+        raise ValueError("has a NUL character; take it out")
     if limit == 1:
         if name == "wav.scp" and not fields:
             raise ValueError("has no audio after the recording id")

@@ -25,7 +25,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from plateau.config import UserError
+from plateau.data.archives import check_array
+from plateau.data.audio import check_there
 from plateau.data.features import FRAME_SHIFT, FeatureOptions, make_extractor
+from plateau.data.manifests import files_of
 from plateau.ranges import above, at_least, check_options
 
 
@@ -145,6 +148,8 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
     ):
+        if features.on_the_fly:
+            check_there(files_of(cut.recording for cut in cuts))
         self.total_size = sum(cut.duration for cut in cuts)
         self._num_workers = options.num_workers
         self._dataset = _BatchDataset(features)
@@ -157,6 +162,11 @@ class BatchLoader:
                 self._sampler = DynamicBucketingSampler(cuts, num_buckets=num_buckets, **order)
             else:  # too few to estimate buckets from
                 self._sampler = SimpleCutSampler(cuts, **order)
+
+    def num_batches(self) -> int:
+        """Batches of the first epoch, counted without loading; others have about as many."""
+        self._sampler.set_epoch(0)
+        return sum(1 for _ in self._sampler)
 
     def batches(self, epoch: int = 0, skip: int = 0) -> Iterator[Batch]:
         """The batches of an epoch without the first ``skip``.
@@ -230,6 +240,15 @@ def _size_of_shm() -> str:
     return f"which has {usage.total / 1e6:.2f} MB, {usage.free / 1e6:.2f} MB of them free"
 
 
+class _CheckedFeatures(PrecomputedFeatures):
+    """Lhotse's reading of stored features, where these are as they were written."""
+
+    def __call__(self, cuts: CutSet) -> tuple[Tensor, Tensor]:
+        for cut in cuts:
+            check_array(cut)
+        return super().__call__(cuts)
+
+
 class _BatchDataset(K2SpeechRecognitionDataset):
     """Lhotse's dataset, with its nested dictionaries as a `Batch`.
 
@@ -242,7 +261,7 @@ class _BatchDataset(K2SpeechRecognitionDataset):
             # One by one: see `compute_features`.
             OnTheFlyFeatures(make_extractor(options), use_batch_extract=False)
             if options.on_the_fly
-            else PrecomputedFeatures()
+            else _CheckedFeatures()
         )
         super().__init__(input_strategy=strategy, return_cuts=True)
 

@@ -4,7 +4,7 @@ Lhotse's own importer rounds durations to milliseconds, reads supervisions only 
 and knows no ctm; its exporter writes shell commands for all that is not WAV. Hence this one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +122,12 @@ def manifests_of(
         SupervisionSet.from_segments(supervisions),
         without,
     )
+
+
+def files_of(recordings: Iterable[Recording]) -> list[str]:
+    """Paths of the audio files of recordings; shell commands are none."""
+    sources = (source for recording in recordings for source in recording.sources)
+    return [str(source.source) for source in sources if source.type == "file"]
 
 
 def _info_or_fault(audio: str) -> AudioInfo | AudioError:

@@ -61,6 +61,11 @@ class TokenOptions:
 
     def __post_init__(self) -> None:
         check_options(self, "tokens", vocab_size=at_least(3, 65536))
+        if self.kind == "phone" and not self.lexicon:
+            raise UserError(
+                f"tokens.lexicon is {self.lexicon!r}; with tokens.kind=phone it must be a file "
+                "with lines '<word> <phone> …'"
+            )
 
     @property
     def lang(self) -> str:
@@ -180,10 +185,6 @@ def make_lang(lang_dir: Path, texts: Iterable[str], options: TokenOptions) -> To
     else:
         lexicon = {word: [word] for word in sorted(words)}
         if options.kind == "phone":
-            if options.lexicon is None:
-                raise UserError(
-                    "tokens.kind=phone needs tokens.lexicon=FILE with '<word> <phone> …'"
-                )
             lexicon = read_lexicon(Path(options.lexicon))
             if note := missing_words(said, lexicon, options.lexicon, "the training text"):
                 print(f"note: {note}; these words become {UNKNOWN}")

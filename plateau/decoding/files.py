@@ -134,8 +134,42 @@ def geometric_mean(confidences: Sequence[float | None]) -> float | None:
     return math.exp(sum(map(math.log, confidences)) / len(confidences))
 
 
+def check_fields(path: Path, *fields: str) -> None:
+    """See that ids and labels are one field each in the lines of a file.
+
+    Raises:
+        UserError: one is empty or has white space.
+    """
+    for field in fields:
+        if field.split() != [field]:
+            raise UserError(f"{path}: not written: {field!r} is empty or has white space")
+
+
+def _check_seconds(path: Path, id: str, *times: float) -> None:
+    if not all(0 <= time < math.inf for time in times):
+        raise UserError(f"{path}: not written: {id} has a time that is none, {list(times)} s")
+
+
+def _check_ids(path: Path, ids: Iterable[str]) -> None:
+    """As `check_fields`, and that `for_sclite` leaves them different."""
+    found: dict[str, str] = {}
+    for id in ids:
+        check_fields(path, id)
+        other = found.setdefault(for_sclite(id), id)
+        if other != id:
+            raise UserError(f"{path}: not written: {other} and {id} would be one id for sclite")
+
+
 def write_trn(path: Path, texts: Mapping[str, str]) -> None:
-    """Write ``<text> (<utterance>)`` for sclite, sorted by utterance."""
+    """Write ``<text> (<utterance>)`` for sclite, sorted by utterance.
+
+    Raises:
+        UserError: an id or a text could not be read back.
+    """
+    _check_ids(path, texts)
+    for id, text in texts.items():
+        if "\n" in text or text != text.strip():
+            raise UserError(f"{path}: not written: the text of {id} is not one line of words")
     lines = (f"{for_sclite(texts[id])} ({for_sclite(id)})\n" for id in sorted(texts))
     write_text(path, "".join(lines))
 
@@ -151,14 +185,26 @@ def read_trn(path: Path) -> dict[str, str]:
         match = re.fullmatch(r"(.*?)\s*\(([^()\s]+)\)", line)
         if match is None:
             raise UserError(f"{path}, line {number}: not of the form '<text> (<utterance>)'")
+        if match[2] in found:
+            raise UserError(f"{path}, line {number}: '{match[2]}' is there for the second time")
         found[match[2]] = match[1]
     return found
 
 
 def write_stm(path: Path, segments: Iterable[Segment]) -> None:
-    """Write ``<utterance> 1 <speaker> 0.000 <end> <text>`` for sclite, sorted by utterance."""
+    """Write ``<utterance> 1 <speaker> 0.000 <end> <text>`` for sclite, sorted by utterance.
+
+    Raises:
+        UserError: an id, a text or a time cannot be in such a line.
+    """
+    segments = list(segments)
+    _check_ids(path, (segment.utterance for segment in segments))
     lines = []
     for utterance, speaker, duration, text in segments:
+        check_fields(path, speaker)
+        _check_seconds(path, utterance, duration)
+        if "\n" in text:
+            raise UserError(f"{path}: not written: the text of {utterance} has a line break")
         # Where a text begins with <, as <unk> does, sclite takes that as a label, which may come
         # before the text: <o> is the label of what has no other.
         text = for_sclite(text)
@@ -178,17 +224,24 @@ def write_ctm(path: Path, utterances: Mapping[str, Sequence[Interval]]) -> None:
         utterances: intervals of each, in order, in milliseconds.
 
     Raises:
-        ValueError: a label is empty or holds white space, and would break its line.
+        UserError: an id, a label or a number cannot be in such a line.
     """
+    write_text(path, ctm(path, utterances))
+
+
+def ctm(path: Path, utterances: Mapping[str, Sequence[Interval]]) -> str:
+    """What `write_ctm` writes to this path; raises as it does."""
     lines = []
     for id in sorted(utterances):
         for start, end, label, confidence in utterances[id]:
-            if len(label.split()) != 1 or label != label.strip():
-                raise ValueError(f"{id}: {label!r} cannot be a label in a ctm")
+            check_fields(path, id, label)
+            _check_seconds(path, id, start, end - start)
+            if not 0 <= round(confidence or 0, 3) <= 1:
+                raise UserError(f"{path}: not written: {id} has a confidence of {confidence}")
             duration = round(end, 3) - round(start, 3)
             line = f"{id} 1 {start:.3f} {duration:.3f} {label}"
             lines.append(line if confidence is None else f"{line} {confidence:.3f}")
-    write_text(path, "".join(line + "\n" for line in lines))
+    return "".join(line + "\n" for line in lines)
 
 
 def read_ctm(path: Path) -> dict[str, tuple[Interval, ...]]:
@@ -203,6 +256,8 @@ def read_ctm(path: Path) -> dict[str, tuple[Interval, ...]]:
             utterance, _, start, duration, label, *rest = line.split()
             confidence = float(rest[0]) if rest else None
             end = round(float(start) + float(duration), 6)
+            if not 0 <= float(start) <= end < math.inf or not 0 <= (confidence or 0) <= 1:
+                raise ValueError
             found[utterance].append(Interval(float(start), end, label, confidence))
         except ValueError:
             raise UserError(

@@ -12,9 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plateau.config import UserError
+from plateau.data.corpus import Corpus
 from plateau.data.loading import Batch, enough_memory, load_batch
 from plateau.data.tokens import Tokenizer
 from plateau.decoding.evaluate import Decoded, Hypothesis, evaluate
+from plateau.decoding.files import for_sclite
 from plateau.io import write_json
 from plateau.ranges import COUNT, Range, at_least, check_options
 from plateau.results import RTF, make_records
@@ -61,6 +63,26 @@ def single(search: Callable[[Tensor, Tensor], Sequence[Hypothesis]]) -> Search:
     return lambda encoded, lengths: [[hypothesis] for hypothesis in search(encoded, lengths)]
 
 
+def cuts_to_decode(corpus: Corpus, set_name: str) -> list[Cut]:
+    """The utterances of a set, longest first, so that there is little padding.
+
+    Raises:
+        UserError: there are none, or two would have the same name in the files of sclite.
+    """
+    found = sorted(corpus.cuts(set_name), key=lambda cut: cut.duration, reverse=True)
+    if not found:
+        raise UserError(f"{corpus.manifest('cuts', set_name)}: no utterances to decode")
+    ids: dict[str, str] = {}
+    for cut in found:
+        other = ids.setdefault(for_sclite(cut.id), cut.id)
+        if other != cut.id:
+            raise UserError(
+                f"{corpus.root / set_name}: the utterances {other} and {cut.id} would both be "
+                f"{for_sclite(cut.id)} in the files of sclite; rename one"
+            )
+    return found
+
+
 @torch.no_grad()
 def decode_test_sets(
     experiment: Experiment,
@@ -99,10 +121,7 @@ def decode_test_sets(
     experiment.set_aside(set(experiment.path.glob("decode_*")) - set(made))
     sizes = decoding.batch_sizes
     for set_name in test_sets:
-        found = corpus.cuts(set_name)
-        if not found:  # of an empty manifest Lhotse makes None
-            raise UserError(f"{corpus.manifest('cuts', set_name)}: no utterances to decode")
-        cuts = list(found.sort_by_duration())  # so that there is little padding
+        cuts = cuts_to_decode(corpus, set_name)
         total_seconds = sum(cut.duration for cut in cuts)
         decoded: dict[str, list[Decoded]] = {method: [] for method in searches}
         seconds: dict[int, Counter[str]] = {size: Counter() for size in sizes}
@@ -114,9 +133,9 @@ def decode_test_sets(
             cut_of = {cut.id: cut for cut in some}
             batch = load_batch(some, options.features)
             if first == 0:  # not counted: much is made when it is first used
-                _decode(batch, sizes[0], encode, searches)
+                decode_batch(batch, sizes[0], encode, searches)
             for size in sizes:
-                found, taken = _decode(batch, size, encode, searches)
+                found, taken = decode_batch(batch, size, encode, searches)
                 seconds[size].update(taken)
                 if size == sizes[0]:
                     for method, nbest_lists in found.items():
@@ -143,7 +162,8 @@ def _decoded(cut: Cut, text: str, hypotheses: Sequence[Hypothesis]) -> Decoded:
     return Decoded(cut.id, supervision.speaker or cut.id, cut.duration, text or "", hypotheses)
 
 
-def _decode(
+@torch.no_grad()
+def decode_batch(
     batch: Batch, size: int, encode: Encode, searches: Mapping[str, Search]
 ) -> tuple[dict[str, list[Sequence[Hypothesis]]], Counter[str]]:
     """Decode ``size`` utterances at a time.

@@ -135,7 +135,10 @@ def read_scores(directory: Path, ids: Iterable[str] = ()) -> Scores:
         {names.get(id, id): text for id, text in read_trn(Path(directory) / name).items()}
         for name in ("ref.trn", "hyp.trn")
     )
-    return score(references, hypotheses)
+    try:
+        return score(references, hypotheses)
+    except UserError as error:
+        raise UserError(f"{directory}: {error}") from None
 
 
 def report(scores: Scores) -> str:

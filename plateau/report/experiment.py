@@ -13,7 +13,7 @@ from plateau.config import UserError
 from plateau.data.features import FRAME_SHIFT
 from plateau.decoding.files import Interval
 from plateau.decoding.scoring import ScoredUtterance
-from plateau.io import file_name, read_json, write_text
+from plateau.io import file_name, write_text
 from plateau.machine import machine
 from plateau.report.audio import sample_range, wav
 from plateau.report.facts import About, Option
@@ -31,7 +31,7 @@ from plateau.report.pictures import (
 )
 from plateau.report.utterances import Shown
 from plateau.results import LEGEND as BEST_LEGEND
-from plateau.results import Record, is_marked, meanings, table_rows
+from plateau.results import Record, is_marked, meanings, read_records, table_rows
 from plateau.training.experiment import Experiment
 
 MAX_SAMPLES = 1_000_000  # of sound in the page, which makes 2.7 MB; the utterances share them
@@ -158,7 +158,7 @@ def _records(exp_dir: Path) -> list[Record]:
     if not path.exists():
         command = shlex.join(["python", "local/results.py", str(exp_dir)])
         raise UserError(f"{path}: no such file; make it with {command}")
-    return read_json(path)
+    return read_records(path)
 
 
 def _all_options(options: Sequence[Option]) -> Iterator[str]:

@@ -10,7 +10,12 @@ from torch import nn
 
 from plateau.config import UserError
 from plateau.data.corpus import TRAIN, Corpus
+from plateau.io import parse_json
+from plateau.results import is_number
+from plateau.text import read_lines
 from plateau.training.experiment import Experiment, SpeechOptions, corpus_of
+
+KNOWN = ("epoch", "step", "train_seconds")  # of every epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +77,19 @@ def read_epochs(exp_dir: Path) -> list[dict[str, float]]:
     """The records of ``log/epochs.jsonl``, one for each epoch.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a line of another form.
     """
     path = exp_dir / "log" / "epochs.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = read_lines(path) if path.exists() else []
     if not lines:
         raise UserError(f"{path}: no epoch is trained; run {Experiment(exp_dir).command}")
-    return [json.loads(line) for line in lines]
+    epochs = []
+    for number, line in enumerate(lines, start=1):
+        record = parse_json(line, f"{path}:{number}")
+        if not (isinstance(record, dict) and all(is_number(record.get(name)) for name in KNOWN)):
+            raise UserError(f"{path}:{number}: not a record with {', '.join(KNOWN)}")
+        epochs.append(record)
+    return epochs
 
 
 def _sizes(corpus: Corpus) -> dict[str, str]:

@@ -1,22 +1,19 @@
 """Checkpoints: all that a run needs to go on, or that a model needs to be used.
 
-They hold tensors and plain data. Whatever else a file holds, which could be code, is not read.
+They hold tensors and plain data, with a checksum; see `plateau.training.state_file`.
 """
 
 import functools
-import pickletools
 import platform
 import random
-import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
 from shlex import quote
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,54 +22,14 @@ from tqdm import tqdm
 
 from plateau.config import UserError
 from plateau.io import replacing
+from plateau.training.state_file import read_state, write_state
 
-LAST, BEFORE_LAST = "last.pt", "before-last.pt"  # all that a run needs to go on
+LAST, BEFORE_LAST = "last.safetensors", "before-last.safetensors"  # all that a run needs to go on
+AVERAGED = "averaged.safetensors"  # the model to use
 
 
 class Damaged(UserError):
     """A checkpoint that is there, and that is not whole."""
-
-
-# What a pickle of tensors and plain data calls; and classes of storages, torch.FloatStorage ….
-_NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
-# Instructions of pickles that name what is called.
-_NAMING = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"}
-
-
-def _other_name(pickled: bytes) -> str | None:
-    """What a pickle would call beside `_NAMES`, so that nothing can be executed by it; or None.
-
-    It is not unpickled. torch has `weights_only` for this, but in 1.13 it cannot read a float.
-    """
-    for instruction, name, _ in pickletools.genops(pickled):
-        storage = re.fullmatch(r"torch \w+Storage", str(name))
-        plain = instruction.name == "GLOBAL" and (name in _NAMES or storage)
-        if instruction.name in _NAMING and not plain:
-            return str(name)
-    return None
-
-
-class _Sink:
-    """A file that torch may write to; an error it keeps to itself.
-
-    Where writing fails, torch 1.13's writer calls `abort`, so that nothing could be said.
-    """
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, content: bytes) -> int:
-        """Write as long as there was no error."""
-        if self.error is None:
-            try:
-                self._file.write(content)
-            except OSError as error:
-                self.error = error
-        return len(content)
-
-    def flush(self) -> None:
-        """The file is flushed when it is closed."""
 
 
 def save(state: dict[str, Any], path: Path, keep: bool = False) -> None:
@@ -81,18 +38,14 @@ def save(state: dict[str, Any], path: Path, keep: bool = False) -> None:
     Args:
         state: what to write.
         path: where.
-        keep: the one that was there becomes ``before-last.pt``.
+        keep: the one that was there becomes `BEFORE_LAST`.
 
     Raises:
         UserError: it cannot be written; the one that was there still is.
     """
     try:
         with replacing(path) as temporary:
-            with temporary.open("wb") as file:
-                sink = _Sink(file)
-                torch.save(state, sink)
-            if sink.error is not None:
-                raise sink.error
+            write_state(state, temporary)
             if keep and path.exists():
                 path.replace(path.with_name(BEFORE_LAST))
     except OSError as error:
@@ -113,41 +66,21 @@ def load(path: Path, needed: Collection[str] = (), advice: str = "") -> dict[str
         advice: what to do where it is missing or damaged.
 
     Raises:
-        UserError: no such file, or it cannot be opened.
+        UserError: no such file, or it cannot be read.
         Damaged: cut short, changed, or something else than a checkpoint.
     """
     path = Path(path)
     advice = advice and f"\n{advice}"
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
-            file.read(1)
+        state = read_state(path)
     except FileNotFoundError:
+        _refuse_old(path)
         raise UserError(f"{path}: no such checkpoint{advice}") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch does not compare all checksums
-            changed = archive.testzip()
-            if changed is not None:
-                raise ValueError(f"{changed} in it was changed")
-            names = [name.lower() for name in archive.namelist()]
-            if len(set(names)) < len(names):  # torch could read the other one
-                raise ValueError("two files in it have one name")
-            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
-            if any(name.endswith("constants.pkl") for name in pickles):
-                raise ValueError("it is a TorchScript program")
-            others = [_other_name(archive.read(name)) for name in pickles]
-        if other := next(filter(None, others), None):
-            raise ValueError(
-                f"not read, for it would call {other}, which is no tensor or plain data"
-            )
-        state = torch.load(path, map_location="cpu", weights_only=False)
-    except MemoryError:
-        raise
-    except Exception as error:  # unpickling may raise anything
-        fault = f"{path}: damaged ({size} bytes): {_first_line(error)}"
-        raise Damaged(f"{fault}{advice}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise Damaged(f"{path}: damaged ({size} bytes): {error}{advice}") from None
     missing = [name for name in needed if not isinstance(state, dict) or name not in state]
     if missing:
         raise Damaged(f"{path}: not a checkpoint of a training: no {', '.join(missing)}{advice}")
@@ -162,16 +95,17 @@ def newest(
     A damaged last one is put aside, by the main process, and said.
 
     Raises:
-        UserError: all are damaged.
+        UserError: all are damaged, or an older Plateau wrote them.
     """
     damaged = []
     for path in (checkpoints / LAST, checkpoints / BEFORE_LAST):
+        if not path.exists():
+            _refuse_old(path)
+            continue
         try:
-            state = load(path, needed) if path.exists() else None
+            state = load(path, needed)
         except Damaged as error:
             damaged.append(error)
-            continue
-        if state is None:
             continue
         if damaged and is_main:
             aside = (checkpoints / LAST).replace(checkpoints / f"damaged-{LAST}")
@@ -185,8 +119,18 @@ def newest(
     return None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _refuse_old(path: Path) -> None:
+    """Say what to do where there is no such checkpoint, but one as they were written before.
+
+    Raises:
+        UserError: there is one.
+    """
+    old = path.with_suffix(".pt")
+    if old.exists():
+        raise UserError(
+            f"{old}: a checkpoint of an older Plateau; convert it: "
+            f"python local/convert_checkpoints.py {quote(str(path.parent.parent))}"
+        )
 
 
 def restore_model(model: nn.Module, state: dict[str, Any], path: Path) -> None:
@@ -211,17 +155,16 @@ def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
     Averaging the last checkpoints of a run is a long-standing habit in speech recognition and
     close to stochastic weight averaging (Izmailov et al. 2018). Integer buffers are the last ones.
     """
-    models = []
-    for path in paths:
+    sums: dict[str, torch.Tensor] = {}
+    for i, path in enumerate(paths):  # one at a time, for they may be large
         advice = f"average the others: rm {path}; then start the same ./run.sh again"
-        models.append(load(path, ["model"], advice)["model"])
+        model = load(path, ["model"], advice)["model"]
+        for name, value in model.items():
+            if value.is_floating_point():
+                sums[name] = value.double() if i == 0 else sums[name] + value.double()
     return {
-        name: (
-            (sum(model[name].double() for model in models) / len(models)).to(value.dtype)
-            if value.is_floating_point()
-            else value
-        )
-        for name, value in models[-1].items()
+        name: (sums[name] / len(paths)).to(value.dtype) if name in sums else value
+        for name, value in model.items()
     }
 
 

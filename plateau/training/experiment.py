@@ -13,6 +13,7 @@ from plateau.data.features import FeatureOptions
 from plateau.data.loading import LoadingOptions
 from plateau.data.tokens import TokenOptions
 from plateau.ranges import check_options
+from plateau.training.checkpoint import AVERAGED
 from plateau.training.trainer import TrainingOptions
 
 
@@ -92,7 +93,7 @@ class Experiment:
     @property
     def final_model(self) -> Path:
         """The checkpoint to decode and align with."""
-        return self.path / "checkpoints" / "averaged.pt"
+        return self.path / "checkpoints" / AVERAGED
 
     @property
     def data_dir(self) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from lhotse import CutSet
 from torch import nn
 
 from plateau.config import T, resolve
@@ -38,6 +39,7 @@ class Recipe:
         loss_function: of a batch.
         frames_needed: of speech: the fewest frames of the encoder's output that an alignment of a
             transcript has, which is given as the tokens of each word.
+        check: sees that the loss can take these utterances, or raises `UserError`.
         watch: what TensorBoard shows, after each epoch, of the first utterances of the development
             set, or of the training set where there is none.
     """
@@ -45,6 +47,7 @@ class Recipe:
     model: nn.Module
     loss_function: LossFunction
     frames_needed: Callable[[Sequence[Sequence[int]]], int] | None = None
+    check: Callable[[CutSet], None] = lambda cuts: None
     watch: Watch | None = None
 
 

@@ -26,6 +26,16 @@ class ScheduleOptions:
         check_options(self, "training.schedule", peak=above(0, 100), warmup_steps=COUNT)
 
 
+def late(after_steps: int, warm_up_steps: int, steps: int) -> list[str]:
+    """A note if a loss has not all of its weight when a training of so many steps ends."""
+    if after_steps + warm_up_steps <= steps:
+        return []
+    return [
+        f"loss.after_steps is {after_steps} and loss.warm_up_steps {warm_up_steps}, and the "
+        f"training has {steps} steps: it ends before all of the loss counts"
+    ]
+
+
 def learning_rate(options: ScheduleOptions, step: int, progress: float) -> float:
     """The learning rate of a step.
 

@@ -6,7 +6,7 @@ import torch
 from lhotse.dataset import SpecAugment
 
 from plateau.data.loading import Batch
-from plateau.ranges import COUNT, SHARE, at_least, check_options
+from plateau.ranges import COUNT, SHARE, above, at_least, check_options
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class SpecAugmentOptions:
             after_epochs=COUNT,
             time_warp_factor=at_least(0, 10**6),
             num_feature_masks=at_least(0, 1000),
-            features_mask_size=at_least(0, 1000),
-            num_frame_masks=at_least(0, 1000),
-            frames_mask_size=at_least(1, 10**6),
-            max_frames_mask_fraction=SHARE,
+            features_mask_size=at_least(1, 1000),
+            num_frame_masks=at_least(1, 1000),
+            frames_mask_size=at_least(2, 10**6),
+            max_frames_mask_fraction=above(0, 1),
         )
 
 
@@ -63,7 +63,12 @@ def make_spec_augment(options: SpecAugmentOptions) -> SpecAugment:
 
 
 def masked(batch: Batch, spec_augment: SpecAugment) -> Batch:
-    """The batch with masks; its padding stays as it is."""
+    """The batch with masks; its padding stays as it is.
+
+    So does a batch in which the masked share would be less than a frame: Lhotse divides by zero.
+    """
+    if spec_augment.max_frames_mask_fraction * batch.features.shape[1] < 1:
+        return batch
     number = torch.arange(len(batch.lengths))
     lengths = batch.lengths.cpu()
     segments = torch.stack([number, torch.zeros_like(lengths), lengths], dim=1)  # (N, 3)

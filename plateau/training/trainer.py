@@ -136,20 +136,21 @@ class Trainer:
         """Train all epochs, from the last checkpoint if there is one.
 
         Returns:
-            path of the averaged model, ``checkpoints/averaged.pt``
+            path of the averaged model, ``checkpoints/averaged.safetensors``
 
         Raises:
             UserError: more than ``max_skipped`` batches had a loss that was not finite.
         """
-        final = self.checkpoints / "averaged.pt"
+        final = self.checkpoints / checkpoint.AVERAGED
         found = checkpoint.newest(self.checkpoints, STATE, self.workers.is_main)
         if found is not None:
             self._resume(*found)
         else:
             self.workers.sum(torch.zeros(1, device=self.workers.device))  # all have looked
             self._save()  # so that there is always one before the last
+        del found  # a second copy of the parameters, as long as it is there
         if self.workers.is_main:
-            for half_written in self.checkpoints.glob(".tmp-*"):  # by a run that was killed
+            for half_written in self.checkpoints.glob(".tmp*"):  # by a run that was killed
                 half_written.unlink()
             purge = self.progress.step or None
             self.tensorboard = SummaryWriter(str(self.exp_dir / "tensorboard"), purge_step=purge)
@@ -273,7 +274,7 @@ class Trainer:
                 self.tensorboard.add_scalar(f"epoch/{name}", value, progress.step)
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         write_text(self.exp_dir / "log" / "epochs.jsonl", lines)
-        # The model first: what `last.pt` says is finished must be there to be averaged.
+        # The model first: what the last checkpoint says is finished must be there to be averaged.
         model = self.model.state_dict()
         checkpoint.save(self._model_state(model), self._epoch_path(progress.epoch))
         self._save()
@@ -392,7 +393,7 @@ class Trainer:
         }
 
     def _epoch_path(self, epoch: int) -> Path:
-        return self.checkpoints / f"epoch-{epoch}.pt"
+        return self.checkpoints / f"epoch-{epoch}.safetensors"
 
 
 def _add_histogram(writer: SummaryWriter, tag: str, values: np.ndarray, step: int) -> None:

@@ -250,11 +250,9 @@ TEXTS = ['say "no" now', "ọ̀rọ̀  tó dára", "日本 語", "it's a a a"]
 
 @pytest.mark.parametrize("kind", ["bpe", "char", "word", "phone"])
 def test_words_have_the_tokens_of_the_transcript(kind, tmp_path):
-    options = TokenOptions(kind=kind, vocab_size=40)
-    if kind == "phone":
-        lexicon = tmp_path / "lexicon"
-        lexicon.write_text("say S EY\nnow N AW\na AH\n", encoding="utf-8")
-        options = TokenOptions(kind=kind, lexicon=str(lexicon))
+    lexicon = tmp_path / "lexicon"
+    lexicon.write_text("say S EY\nnow N AW\na AH\n", encoding="utf-8")
+    options = TokenOptions(kind, 40, str(lexicon) if kind == "phone" else None)
     tokenizer = make_lang(tmp_path / f"lang_{kind}", TEXTS, options)
     for text in [*TEXTS, "unheard ✗ of", ""]:
         words = words_of(tokenizer, text)

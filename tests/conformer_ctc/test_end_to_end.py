@@ -64,9 +64,11 @@ def test_tokens_are_in_icefalls_form(job):
 
 def test_the_experiment_has_what_the_contract_says(job):
     exp_dir = job / EXP_DIR
-    checkpoints = {path.name for path in (exp_dir / "checkpoints").iterdir()}
-    assert checkpoints == {"epoch-7.pt", "epoch-8.pt", "before-last.pt", "last.pt", "averaged.pt"}
-    state = checkpoint.load(exp_dir / "checkpoints/averaged.pt")
+    checkpoints = list((exp_dir / "checkpoints").iterdir())
+    assert {path.suffix for path in checkpoints} == {".safetensors"}
+    names = {path.stem for path in checkpoints}
+    assert names == {"epoch-7", "epoch-8", "before-last", "last", "averaged"}
+    state = checkpoint.load(exp_dir / "checkpoints/averaged.safetensors")
     assert state["options"]["data_dir"] == "data/toy"
     assert_watched(exp_dir / "tensorboard", "blank_fraction", 8)
     epochs = (exp_dir / "log/epochs.jsonl").read_text().splitlines()
@@ -183,7 +185,7 @@ def test_another_topology_with_a_prior(job):
     assert len((job / exp_dir / "align_dev/words.ctm").read_text().splitlines()) >= SETS["dev"]
     with pytest.raises(AssertionError, match="the model has no label prior"):
         run("conformer_ctc/align.py", str(EXP_DIR), "--prior-scale", "0.1")
-    state = checkpoint.load(job / exp_dir / "checkpoints/averaged.pt")["model"]
+    state = checkpoint.load(job / exp_dir / "checkpoints/averaged.safetensors")["model"]
     assert float(state["prior.prior"].sum()) == pytest.approx(1.0)
     assert float(state["prior.prior"][1]) < 0.05  # <unk>, which is never said
     tokens = (job / exp_dir / "decode_test_lexicon/hyp_tokens.ctm").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What the recipe makes of its loss options: the graph loss, the prior, and what can be decoded."""
+"""What the recipe makes of its loss options: the graph loss, the prior, and how it warms up."""
 
 import copy
 from typing import get_args, get_type_hints
@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("k2")
 
 from conformer_ctc.options import LossOptions
-from conformer_ctc.train import check_methods, make_loss
+from conformer_ctc.train import make_loss
 from plateau.config import UserError
 from plateau.data.loading import Batch
 from plateau.data.tokens import LexiconTokenizer, encode_words
@@ -137,35 +137,6 @@ def test_without_a_prior_a_checkpoint_has_none():
 
 def test_topologies_have_the_names_of_the_graphs():
     assert get_args(get_type_hints(LossOptions)["topology"]) == tuple(TOPOLOGIES)
-
-
-@pytest.mark.parametrize(
-    ("topology", "text", "confused"),
-    [
-        ("ctc", "cc cc", False),
-        ("ctc_without_inner_blank", "cc cc", False),
-        ("silence", "ab ab", False),
-        ("silence", "ab cc", True),
-        ("forced_silence", "cc", True),
-        ("hmm", "cc", True),
-        ("hmm", "ab ab", False),
-    ],
-)
-def test_methods_that_would_lose_a_token_are_refused(topology, text, confused):
-    check_methods(["lexicon"], topology, TOKENIZER, [text])
-    texts = ["", "ab", text]
-    if not confused:
-        check_methods(["greedy", "lexicon"], topology, TOKENIZER, texts)
-        return
-    with pytest.raises(UserError, match=f"greedy would .* as in '{text}'.*{topology}"):
-        check_methods(["greedy", "lexicon"], topology, TOKENIZER, texts)
-
-
-def test_silence_between_words_is_needed_to_part_equal_tokens():
-    tokenizer = LexiconTokenizer(["<blk>", "<unk>", "a"], {"a": ["a"]}, phones=True)
-    check_methods(["greedy"], "forced_silence", tokenizer, ["a a"])
-    with pytest.raises(UserError):
-        check_methods(["greedy"], "silence", tokenizer, ["a a"])
 
 
 @pytest.mark.parametrize(

@@ -86,9 +86,37 @@ def test_the_name_does_not_make_the_format(tone):
     """Not .raw either, which for soundfile would be samples without a header."""
     path = Path(tone("x", 1.0, format="WAV"))
     samples, _ = soundfile.read(path, always_2d=True)
-    for suffix in (".raw", ".mp3", ".sph", ".txt"):
+    for suffix in (".raw", ".au", ".snd", ".gsm", ".vox", ".mp3", ".sph", ".txt"):
         check(path.rename(path.with_suffix(suffix)), samples)
         path = path.with_suffix(suffix)
+
+
+@pytest.mark.parametrize("suffix", [".raw", ".au", ".snd", ".gsm", ".vox", ".vox6"])
+def test_bytes_without_a_header_are_no_audio(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(bytes(range(100)))
+    with pytest.raises(AudioError, match="not readable as audio"):
+        inspect_audio(str(path))
+    with pytest.raises(AudioError, match=path.name):
+        read_audio(path)
+    path.write_bytes(b"")
+    with pytest.raises(AudioError, match=path.name):
+        read_audio(path)
+
+
+def test_damage_that_a_seek_would_hide_is_found(tone):
+    path = Path(tone("x.flac", 0.05))
+    content = bytearray(path.read_bytes())
+    content.insert(48, 0)  # in the comment, before the first frame
+    path.write_bytes(content)
+    with soundfile.SoundFile(path) as audio:
+        audio.seek(audio.frames - 1)
+        audio.seek(0)
+        assert len(audio.read()) == 400
+    with pytest.raises(AudioError, match="decoding fails"):
+        inspect_audio(str(path))
+    with pytest.raises(AudioError, match=r"x\.flac"):
+        read_audio(path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

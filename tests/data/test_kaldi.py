@@ -22,7 +22,9 @@ from plateau.text import normalise
 characters = st.characters(exclude_categories=("Z", "C"), exclude_characters="▁▅")
 words = st.text(characters, min_size=1, max_size=6)
 labels = words.map(normalise).filter(bool)
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=30).map(normalise)
+texts = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30
+).map(normalise)
 audio = words.filter(lambda w: not w.startswith("\ufeff")).map(lambda w: f"/audio dir/{w}.wav")
 seconds = st.floats(0, 1e5, allow_nan=False)
 
@@ -247,6 +249,7 @@ good = Utterance("ann-1", "ann", "x", "a.wav")
         ([replace(good, words=(Interval(-1, 3, "x"),))], "no valid time"),
         ([replace(good, end=1.0, words=(Interval(1.0, 1.0, "x"),))], "outside of its segment"),
         ([replace(good, text="\ud800")], "surrogates not allowed"),
+        ([replace(good, text="a\0b")], "has a NUL character"),
         (
             [
                 replace(good, recording_id="r"),

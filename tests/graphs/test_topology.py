@@ -232,25 +232,6 @@ def test_files_that_cannot_be_read(tmp_path):
         read_fsa(tmp_path / "binary")
 
 
-FIELD = st.one_of(
-    st.integers(-2, 3), st.integers(), st.floats(), st.sampled_from(["x", "-1", "#", "1e9", "٣"])
-).map(str)
-LINE = st.lists(FIELD, max_size=5).map(" ".join)
-
-
-@settings(deadline=None, derandomize=True, max_examples=200)
-@given(st.one_of(st.text(), st.lists(LINE).map("\n".join)))
-def test_no_text_gives_another_error(tmp_path_factory, text):
-    path = tmp_path_factory.getbasetemp() / "fuzz.txt"
-    path.write_text(text, encoding="utf-8")
-    try:
-        fsa = read_fsa(path)
-    except UserError as error:
-        assert re.match(rf"{re.escape(str(path))}:(\d+:)? ", str(error))
-    else:
-        assert any(arc.label >= 0 for arc in arcs_of(fsa))
-
-
 def test_a_drawing_has_every_arc(tmp_path: Path):
     fsa = chain(standard_segments("2label"))
     fsa.scores = torch.arange(len(fsa.scores), dtype=torch.float32) / 4

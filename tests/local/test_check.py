@@ -10,10 +10,10 @@ import soundfile
 import torch
 
 import conformer_ctc.train as recipe
-from conformer_ctc.options import Options
 from plateau import config
 from plateau.config import UserError
 from plateau.data.kaldi import Utterance, write_data_dir
+from plateau.training.experiment import options_class
 from plateau.training.interfaces import Loss
 from tests.training.toy import RATE, speak
 
@@ -23,6 +23,7 @@ OVERRIDES = [
     "features.num_mel_bins=20",
     "features.backend=lhotse",
     "tokens.kind=word",
+    "training.schedule.warmup_steps=10",
     "encoder.conformer.dim=16",
     "encoder.conformer.num_layers=1",
     "encoder.conformer.num_heads=2",
@@ -62,8 +63,9 @@ class Job:
             utterances.append(Utterance(name, "spk", text, str(audio)))
         write_data_dir(Path("data/toy", set_name), utterances)
 
-    def prepare(self, *overrides: str) -> None:
-        options = config.resolve(Options, {}, [*OVERRIDES, *overrides])
+    def prepare(self, *overrides: str, recipe: str = "conformer_ctc") -> None:
+        self.recipe = recipe
+        options = config.resolve(options_class(recipe), {}, [*OVERRIDES, *overrides])
         config.save(options, self.exp_dir / "config.yaml")
         self.scripts["make_manifests"].main(Path("data/toy"))
         self.scripts["compute_fbank"].main(Path("data/toy"), self.exp_dir / "config.yaml")
@@ -149,6 +151,14 @@ def test_memory_that_runs_out_names_the_longest_utterance(job, monkeypatch):
 
     monkeypatch.setattr(recipe, "make_loss", hungry)
     with pytest.raises(UserError, match=r"out of memory .* the longest is spk-4, 0\.8 s"):
+        job.check()
+
+
+def test_a_model_that_does_not_fit_is_a_line(job, monkeypatch):
+    job.prepare()
+    # More than any machine can address.
+    monkeypatch.setattr(recipe, "build_model", lambda options: torch.empty(10**16))
+    with pytest.raises(UserError, match="the model does not fit into memory: lower its sizes"):
         job.check()
 
 
@@ -315,3 +325,146 @@ def test_a_loss_far_from_chance_is_noted(job, monkeypatch, capsys):
     monkeypatch.setattr(recipe, "make_loss", not_log_probabilities)
     job.check()
     assert any("the untrained loss is" in note for note in notes(capsys))
+
+
+WORDS = {"a": -0.5, "b": -0.5, "c": -0.5, "<s>": -9, "</s>": -0.5}
+TRANSDUCER = ["predictor.dim=8", "joiner.dim=8", "loss.warm_up_steps=0"]
+
+
+def write_arpa(path: str, words: dict[str, float]) -> None:
+    """A language model of single words, with their log10 probabilities."""
+    lines = "".join(f"{log_prob} {word}\n" for word, log_prob in words.items())
+    Path(path).write_text(f"\\data\\\nngram 1={len(words)}\n\n\\1-grams:\n{lines}\n\\end\\\n")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "message"),
+    [
+        ("conformer_ctc", ["dev_set=val"], r"--dev-set: data/toy has no set val; it has test, tr"),
+        ("conformer_ctc", ["test_sets=[eval,test]"], r"--test-sets: data/toy has no set eval; it"),
+        ("conformer_ctc", ["test_sets=['']"], r"--test-sets: data/toy has no set "),
+        (
+            "conformer_ctc",
+            ["decoding.prior_scale=0.3"],
+            r"decoding.prior_scale is 0.3, but the model has no label prior",
+        ),
+        (
+            "conformer_ctc",
+            ["loss.topology=hmm"],
+            r"decoding.methods: greedy, .* equal tokens .* as in 'a c c",
+        ),
+        (
+            "transducer",
+            ["loss.after_steps=30"],
+            r"loss.after_steps is 30, and the training has 30 steps: .* must be below 30",
+        ),
+        ("transducer", ["loss.ctc_layers=[2]", "loss.ctc_scales=[1]"], "layer"),
+        ("transducer", ["init_from=exp/none"], r"exp/none/checkpoints.*(no such|not there)"),
+        (
+            "transducer",
+            ["loss.kind=viterbi", "loss.aligner=file", "loss.alignment=none.txt"],
+            "none.txt: no such alignment",
+        ),
+        (
+            "transducer",
+            ["loss.kind=viterbi", "loss.aligner=file", "loss.alignment=frames.txt"],
+            "frames.txt: no alignment of spk-1",
+        ),
+        (
+            "transducer",
+            ["loss.kind=viterbi", "loss.aligner=file", "loss.alignment=empty.txt"],
+            "empty.txt: no alignment of spk-0",
+        ),
+        (
+            "transducer",
+            ["loss.kind=viterbi", "loss.aligner=file", "loss.alignment=other.txt"],
+            "other.txt: spk-0 has 2 frames, and its text 3 tokens",
+        ),
+        (
+            "transducer",
+            ["decoding.methods=[fast_beam_lg]", "decoding.arpa=none.arpa"],
+            "none.arpa: no such file",
+        ),
+        (
+            "transducer",
+            ["decoding.methods=[fast_beam_lg]", "decoding.arpa=other.arpa"],
+            "other.arpa has none of the 3 words",
+        ),
+        (
+            "transducer",
+            ["decoding.methods=[greedy,fast_beam]", "predictor.kind=lstm"],
+            "fast_beam needs a stateless predictor",
+        ),
+    ],
+)
+def test_what_would_end_it_after_the_training_ends_it_now(job, recipe, overrides, message):
+    """As it is said later, by the same functions."""
+    pytest.importorskip("k2")
+    job.write("train", TRAIN | {"spk-6": "a c c"})
+    write_arpa("other.arpa", {"x": -0.5, "<s>": -9, "</s>": -0.5})
+    Path("frames.txt").write_text("spk-0 1 2 3\n")
+    Path("empty.txt").touch()
+    Path("other.txt").write_text("spk-0 1 2\n")
+    added = TRANSDUCER if recipe == "transducer" else []
+    job.prepare("loading.num_buckets=1", *added, *overrides, recipe=recipe)
+    with pytest.raises(UserError, match=message) as error:
+        job.check()
+    assert str(error.value).count("\n") < 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "note"),
+    [
+        ([], None),
+        (
+            ["training.schedule.warmup_steps=30"],
+            "training.schedule.warmup_steps is 30, and the training has 30 steps: the learning "
+            "rate does not reach its peak",
+        ),
+        (
+            ["training.epochs=2", "training.schedule.warmup_steps=1"],
+            "training.average_last is 5, and there are 2 epochs: the final model is the mean of "
+            "all",
+        ),
+        (
+            ["training.spec_augment.after_epochs=30"],
+            "training.spec_augment.after_epochs is 30, and there are 30 epochs: nothing is masked",
+        ),
+        (["training.spec_augment.after_epochs=30", "training.spec_augment.p=0"], None),
+        (
+            ["loss.after_steps=20", "loss.warm_up_steps=11", "loss.viterbi=0.5"],
+            "loss.after_steps is 20 and loss.warm_up_steps 11, and the training has 30 steps: it "
+            "ends before all of the loss counts",
+        ),
+        (["loss.after_steps=20", "loss.warm_up_steps=10", "loss.viterbi=0.5"], None),
+        (["loss.after_steps=99"], None),  # of plain CTC after plain CTC
+    ],
+)
+def test_what_comes_after_the_end_of_the_training_is_noted(job, capsys, overrides, note):
+    """The six utterances are one batch, and so a step an epoch."""
+    job.prepare("loading.num_buckets=1", *overrides)
+    job.check()
+    assert notes(capsys) == ([f"note: {note}"] if note else [])
+
+
+def test_every_method_is_tried(job, monkeypatch):
+    """Also with what only some methods need."""
+    pytest.importorskip("k2")
+    write_arpa("words.arpa", WORDS)
+    job.prepare(
+        *TRANSDUCER,
+        "decoding.methods=[greedy,modified_beam,fast_beam,fast_beam_lg]",
+        "decoding.arpa=words.arpa",
+        recipe="transducer",
+    )
+    tried = []
+    decode_batch = job.scripts["check"].decode_batch
+
+    def spy(batch, size, encode, searches):
+        found, _ = decode_batch(batch, size, encode, searches)
+        tried.append((batch.ids, {method: len(lists) for method, lists in found.items()}))
+
+    monkeypatch.setattr(job.scripts["check"], "decode_batch", spy)
+    job.check()
+    methods = ("greedy", "modified_beam", "fast_beam", "fast_beam_lg")
+    assert tried == [(["spk-t1"], dict.fromkeys(methods, 1))]

@@ -57,6 +57,45 @@ def test_options_of_the_experiment_are_kept_on_demand(configure):
     assert configure("--keep")["training"]["epochs"] == 12
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda values: None, "without all sections"),
+        (lambda values: {}, "without all sections"),
+        (lambda values: {"training": values["training"]}, "without corpus, features, tokens, "),
+        (lambda values: values | {"encoder": None}, "without encoder\n"),
+        (
+            lambda values: values | {"training": {"epochs": 3}},
+            r"without training\.schedule, training\.spec",
+        ),
+        (lambda values: {k: v for k, v in values.items() if k != "corpus"}, "without corpus\n"),
+        (lambda values: 5, "int at the top"),
+    ],
+)
+def test_an_experiment_that_lost_options_is_not_taken_for_a_default_one(configure, change, said):
+    """Case: config.yaml is emptied, or sections are gone. The trained model stays where it is."""
+    path = EXP_DIR / "config.yaml"
+    values = change(configure("--", "training.epochs=14"))
+    path.write_text("" if values is None else yaml.safe_dump(values))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=f"config.yaml: {said}"):
+        configure("--keep")
+    assert path.read_bytes() == before
+    # What the message says helps.
+    assert configure("--keep", "--config", "my.yaml")["training"]["epochs"] == 13
+    assert configure("--keep")["training"]["epochs"] == 13
+
+
+def test_an_experiment_whose_options_are_gone_keeps_its_model(configure):
+    configure("--", "training.epochs=14")
+    (EXP_DIR / "config.yaml").unlink()
+    (EXP_DIR / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=r"config\.yaml: no such file, though .*checkpoints is"):
+        configure("--keep")
+    assert not (EXP_DIR / "config.yaml").exists()
+    assert configure("--keep", "--config", "my.yaml")["training"]["epochs"] == 13
+
+
 def test_overrides_come_first(configure):
     options = configure(
         "--config", "my.yaml", "--", "training.epochs=15", "encoder.conformer.dim=32"
@@ -90,11 +129,11 @@ def test_sets_are_kept_until_others_are_named(configure):
     [
         ("tokens.vocab_size=70", "lang_bpe_70"),
         ("tokens.kind=char", "lang_char"),
-        ("tokens.kind=phone", "lang_phone"),
+        ("tokens.kind=phone tokens.lexicon=x", "lang_phone"),
     ],
 )
 def test_it_prints_the_token_folder(configure, override, lang):
-    configure("--", override)
+    configure("--", *override.split())
     assert configure.printed() == lang + "\n"
 
 

@@ -11,7 +11,7 @@ from plateau.results import make_records
 def exp_dir(tmp_path):
     """An experiment that was trained for two epochs and decoded."""
     exp_dir = tmp_path / "exp" / "toy" / "conformer_ctc" / "x"
-    epochs = [{"epoch": n, "train_seconds": 30.5 * n} for n in (1, 2)]
+    epochs = [{"epoch": n, "step": 7 * n, "train_seconds": 30.5 * n} for n in (1, 2)]
     write_text(exp_dir / "log/epochs.jsonl", "".join(json.dumps(e) + "\n" for e in epochs))
     for set_name, wer in (("test", 12.5), ("dev", 3.25)):
         records = make_records(set_name, "greedy", wer=wer, cer=1.0, rtf_batch_1=0.01)
@@ -44,7 +44,7 @@ def test_it_gathers_all_metrics_and_ends_with_the_table(load_script, exp_dir, ca
     ("missing", "message"),
     [
         ("decode_*/metrics.json", "nothing is decoded yet; run the same ./run.sh again"),
-        ("log/epochs.jsonl", "nothing is trained yet; run the same ./run.sh again"),
+        ("log/epochs.jsonl", "no epoch is trained; run the same ./run.sh again"),
     ],
 )
 def test_what_is_missing_is_named(load_script, exp_dir, missing, message):

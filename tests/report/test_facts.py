@@ -86,5 +86,6 @@ def test_nothing_trained_is_said(tmp_path):
             (tmp_path / "log/epochs.jsonl").write_text(content)
         with pytest.raises(UserError, match=r"no epoch is trained; run the same ./run.sh again"):
             read_epochs(tmp_path)
-    (tmp_path / "log/epochs.jsonl").write_text(json.dumps({"epoch": 1}) + "\n")
-    assert read_epochs(tmp_path) == [{"epoch": 1}]
+    record = {"epoch": 1, "step": 7, "train_seconds": 0.5}
+    (tmp_path / "log/epochs.jsonl").write_text(json.dumps(record) + "\n")
+    assert read_epochs(tmp_path) == [record]

@@ -215,7 +215,7 @@ def test_posteriors_are_the_models(job, text):
     assert len(svg) == 3
     options = Experiment(EXP_DIR).options(Options)
     model = build_model(options)
-    model.load_state_dict(checkpoint.load(EXP_DIR / "checkpoints/averaged.pt")["model"])
+    model.load_state_dict(checkpoint.load(EXP_DIR / "checkpoints/averaged.safetensors")["model"])
     cuts = corpus_of(options).cuts("test")
     batch = load_batch(cuts.filter(lambda cut: cut.id == "u-3").to_eager(), options.features)
     with torch.no_grad():

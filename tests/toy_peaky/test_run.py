@@ -240,7 +240,11 @@ FSA = "0 1 0\n1 1 zero\n1\n"
         ("--target 'a b'", "--target 'a b': labels are numbers"),
         ("--fsa {tmp}/fsa.txt", "fsa.txt:2: '1 1 zero' is neither an arc"),
         ("--fsa {tmp}/none.txt", "none.txt: no such file"),
-        ("--init normal --lr 1e308", "the loss of seed 0 is inf at step 1"),
+        (
+            "--model ffnn --num-layers 30 --init normal --rnd-scale 1000 --input 0x3",
+            "the loss of seed 0 is inf at step 0: try a lower --lr or --rnd-scale",
+        ),
+        ("--init normal --lr 1e308", "--lr is 1e+308; it must be at least 0 and at most 1000000"),
         ("--init normal --lr nan --seeds 4", "--lr is nan; it must be at least 0"),
         ("--seeds 5:5", "--seeds '5:5': give FIRST:END"),
         ("--frames many", None),

@@ -53,7 +53,7 @@ def dying_loss(call, die=None):
 
 
 def final_model(exp_dir: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.load(exp_dir / "checkpoints" / "averaged.pt")["model"]
+    return checkpoint.load(exp_dir / "checkpoints" / "averaged.safetensors")["model"]
 
 
 def history(exp_dir: Path) -> list[dict[str, float]]:
@@ -112,19 +112,23 @@ def assert_close(model: dict[str, torch.Tensor], other: dict[str, torch.Tensor])
 
 
 def test_a_run_leaves_checkpoints_history_and_tensorboard(undisturbed):
-    names = {path.name for path in (undisturbed / "checkpoints").iterdir()}
-    assert names == {"epoch-2.pt", "epoch-3.pt", "last.pt", "before-last.pt", "averaged.pt"}
+    files = list((undisturbed / "checkpoints").iterdir())
+    assert {path.suffix for path in files} == {".safetensors"}
+    names = {path.stem for path in files}
+    assert names == {"epoch-2", "epoch-3", "last", "before-last", "averaged"}
     epochs = history(undisturbed)
     assert [record["epoch"] for record in epochs] == [1, 2, 3]
     assert epochs[-1]["step"] == BATCHES
     assert set(epochs[0]) == {"epoch", "step"} | {
         f"{part}_{figure}" for part in ("train", "dev") for figure in ("loss", "blank")
     }
-    last = checkpoint.load(undisturbed / "checkpoints" / "last.pt")
+    last = checkpoint.load(undisturbed / "checkpoints" / "last.safetensors")
     assert last["options"]["training"]["seed"] == OPTIONS.seed
     assert torch.__version__.startswith(last["environment"]["torch"])
     assert any((undisturbed / "tensorboard").iterdir())
-    models = [checkpoint.load(undisturbed / "checkpoints" / f"epoch-{i}.pt") for i in (2, 3)]
+    models = [
+        checkpoint.load(undisturbed / "checkpoints" / f"epoch-{i}.safetensors") for i in (2, 3)
+    ]
     weights = torch.stack([model["model"]["layers.0.weight"].double() for model in models])
     torch.testing.assert_close(
         final_model(undisturbed)["layers.0.weight"], weights.mean(0).float(), rtol=0, atol=1e-7
@@ -165,7 +169,7 @@ def test_killed_at_any_batch_and_resumed(cuts, undisturbed, tmp_path, call):
 def test_killed_beside_any_checkpoint_and_resumed(
     cuts, undisturbed, tmp_path, monkeypatch, number, before
 ):
-    """Between an epoch's checkpoint and last.pt, for instance."""
+    """Between an epoch's checkpoint and last.safetensors, for instance."""
     save, saves = checkpoint.save, iter(range(10**6))
 
     def dying_save(state, path, keep=False):
@@ -185,7 +189,7 @@ def test_killed_beside_any_checkpoint_and_resumed(
 
 def test_killed_again_and_again_and_resumed(cuts, undisturbed, tmp_path):
     deaths = 0
-    while not (tmp_path / "checkpoints" / "averaged.pt").exists():
+    while not (tmp_path / "checkpoints" / "averaged.safetensors").exists():
         try:
             # Each start gets one batch further than its first checkpoint.
             make_trainer(cuts, tmp_path, loss_function=dying_loss(3)).run()
@@ -213,7 +217,7 @@ def test_kill_9_and_resumed(cuts, undisturbed, tmp_path):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert not (tmp_path / "checkpoints" / "averaged.pt").exists()
+    assert not (tmp_path / "checkpoints" / "averaged.safetensors").exists()
     make_trainer(cuts, tmp_path).run()
     assert_same_run(tmp_path, undisturbed)
 
@@ -265,9 +269,9 @@ def test_too_many_batches_that_are_not_finite_stop_the_training(cuts, tmp_path, 
         make_trainer(cuts, tmp_path, options, loss_function).run()
     assert str(tmp_path / "log" / "nonfinite_batches.0.jsonl") in str(error.value)
     assert len(nonfinite(tmp_path)) == 2
-    last = checkpoint.load(tmp_path / "checkpoints" / "last.pt")
+    last = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")
     assert all(value.isfinite().all() for value in last["model"].values())
-    assert not (tmp_path / "checkpoints" / "averaged.pt").exists()
+    assert not (tmp_path / "checkpoints" / "averaged.safetensors").exists()
     # As the message says, one goes on with a higher limit.
     make_trainer(cuts, tmp_path, dataclasses.replace(CALM, max_skipped=9), loss_function).run()
     assert all(value.isfinite().all() for value in final_model(tmp_path).values())
@@ -378,7 +382,8 @@ def test_a_label_prior_turns_over_with_the_epoch_and_goes_on_after_a_kill(
 ):
     with_prior(cuts, tmp_path / "undisturbed").run()
     priors = [
-        checkpoint.load(tmp_path / f"undisturbed/checkpoints/epoch-{n}.pt")["model"] for n in (2, 3)
+        checkpoint.load(tmp_path / f"undisturbed/checkpoints/epoch-{n}.safetensors")["model"]
+        for n in (2, 3)
     ]
     assert not priors[0]["prior.prior"].equal(priors[1]["prior.prior"])
     assert all(state["prior.sums"].eq(0).all() for state in priors)

@@ -43,8 +43,7 @@ def do(tmp_path):
             ["--name", "two words; $(exit 3)"],
             ["speed=1", "dry_run=false", "name=two words; $(exit 3)"],
         ),
-        (["--name", ""], ["speed=1", "dry_run=false", "name="]),
-        (["--name", "--speed"], ["speed=1", "dry_run=false", "name=--speed"]),
+        (["--name", "-1"], ["speed=1", "dry_run=false", "name=-1"]),
         (["--"], ["speed=1", "dry_run=false", "name="]),
         (
             ["--speed", "3", "--", "a.b=1", "--speed", "x y"],
@@ -67,6 +66,8 @@ def test_options_become_variables(do, arguments, lines):
         (["--a[$(touch mischief)]", "x"], "unknown option --a[$(touch mischief)]"),
         (["--speed"], "do.sh: option --speed needs a value"),
         (["--speed", "--", "x"], "do.sh: option --speed needs a value"),
+        (["--name", "--speed", "3"], "do.sh: option --name needs a value"),
+        (["--name", ""], "do.sh: option --name needs a value"),
         (["--dry-run", "yes"], "do.sh: 'yes' is not an option; field.name=value goes after --"),
         (["a.b=1"], "do.sh: 'a.b=1' is not an option; field.name=value goes after --"),
     ],

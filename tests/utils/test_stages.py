@@ -272,3 +272,15 @@ def test_a_process_that_outlives_a_killed_run_still_holds_the_lock(tmp_path):
     (tmp_path / "gate").write_text("\n")
     assert second.wait() == 0
     assert log(tmp_path) == ["orphan", "begin second", "end second"]
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(bash, tmp_path):
+    name = "\x1b[31mred"
+    done = bash(f"fail $'{name} \\e]0;title\\a'", check=False)
+    assert done.returncode == 1
+    assert "\x1b" not in done.stderr and r"\E[31mred" in done.stderr
+    stage = STAGE.replace("out/result", "out/$'\\e[31mred'")
+    bash(stage)
+    (tmp_path / "out" / name).unlink()
+    done = bash(stage)
+    assert "\x1b" not in done.stdout and r"\E[31mred is missing: done again" in done.stdout

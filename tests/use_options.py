@@ -1,0 +1,351 @@
+"""Options put to use by the code that reads them, on a corpus of a few tones; for the sweep."""
+
+import dataclasses
+import importlib
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from plateau.config import UserError
+from plateau.data.corpus import Corpus
+from plateau.data.features import FeatureOptions, compute_features, make_cuts
+from plateau.data.kaldi import Utterance, read_data_dir, write_data_dir
+from plateau.data.loading import Batch, BatchLoader, load_batch
+from plateau.data.tokens import LexiconTokenizer, make_lang, read_lang
+from plateau.decoding.run import decode_test_sets
+from plateau.io import read_json
+from plateau.models.blstm import BlstmOptions
+from plateau.models.encoder import EncoderOptions
+from plateau.models.joiner import JoinerOptions
+from plateau.models.predictor import PredictorOptions
+from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.interfaces import Loss
+from plateau.training.recipe import Recipe, load_final, train
+from plateau.training.spec_augment import SpecAugmentOptions
+from tests.job import run, start
+from tests.training.toy import RATE, speak
+
+ARPA = """\\data\\
+ngram 1=6
+
+\\1-grams:
+-1.0 <s>
+-0.5 </s>
+-0.7 ab
+-0.7 a
+-0.7 b
+-0.7 c
+
+\\end\\
+"""
+# Of a training.
+SHORT: dict[str, Any] = {"average_last": 1, "spec_augment": SpecAugmentOptions(p=0)}
+# Where a field counts only beside others.
+BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    ("predictor", "zoneout"): {"kind": "lstm"},
+    ("loss", "focal_factor"): {"kind": "viterbi", "aligner": "transducer"},
+    ("loss", "label_smoothing"): {"kind": "viterbi", "aligner": "transducer"},
+    ("loss", "chunk"): {"kind": "viterbi", "aligner": "transducer"},
+    ("loss", "alignment"): {"kind": "viterbi", "aligner": "file"},
+    ("loss.prior", "scale"): {"estimator": "moving_average"},
+    ("loss.prior", "floor"): {"estimator": "moving_average"},
+    ("loss.prior", "decay"): {"estimator": "moving_average"},
+    ("tokens", "lexicon"): {"kind": "phone"},
+    ("decoding", "arpa"): {"methods": ("fast_beam_lg",)},
+    ("transducer:decoding", "lm_scale"): {"methods": ("fast_beam_lg",), "arpa": "words.arpa"},
+    ("--", "prior_scale"): {"loss": "sum_with_prior"},
+    ("--", "prior_scale_end"): {"loss": "sum_with_prior"},
+    ("--", "prior_momentum"): {"loss": "sum_with_prior"},
+    ("--", "rnd_scale"): {"init": "normal"},
+    ("--", "bias"): {"model": "ffnn", "input": "0x3 1x3"},
+    ("--", "input"): {"frames": None},
+    ("--", "fsa"): {"target": None},
+    ("--", "topology"): {"target": None},
+}
+
+
+def changes_beside(where: str, name: str) -> dict[str, Any]:
+    """What a field needs beside it to count."""
+    section = where.partition(":")[2] or where
+    return BESIDE.get((where, name)) or BESIDE.get((section, name), {})
+
+
+# Those who look at all fields, whatever becomes of them.
+BOOKKEEPING = {"check_options", "check", "__post_init__", "replace", "_replace", "__eq__"}
+BOOKKEEPING |= {"asdict", "_asdict_inner", "__repr__", "__hash__", "_shared", "check_fields"}
+
+
+@contextmanager
+def watched(part: Any) -> Iterator[set[str]]:
+    """Note which fields of these options are read; copies of them are watched, too."""
+    read: set[str] = set()
+    cls = type(part)
+
+    class Watched(cls):
+        def __getattribute__(self, name: str) -> Any:
+            caller = sys._getframe(1).f_code.co_name
+            if caller not in BOOKKEEPING and not name.startswith("__"):
+                read.add(name)
+            return super().__getattribute__(name)
+
+    object.__setattr__(part, "__class__", Watched)
+    try:
+        yield read
+    finally:
+        object.__setattr__(part, "__class__", cls)
+
+
+class Uses:
+    """A corpus of tones with an untrained model of each recipe, and what options are used for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make them in ``folder``, the current one."""
+        self.folder = folder
+        random = np.random.default_rng(0)
+        sets = {"train": ["ab c", "cc", "a b", "ba", "ab", "c"], "dev": ["a"], "test": ["ab", "c"]}
+        for set_name, texts in sets.items():
+            Path("audio", set_name).mkdir(parents=True)
+            utterances = []
+            for number, text in enumerate(texts):
+                audio = f"audio/{set_name}/{number}.wav"
+                soundfile.write(audio, speak(text.replace(" ", ""), random), RATE)
+                utterances.append(Utterance(f"{set_name}-{number}", set_name, text, audio))
+            write_data_dir(Path("data/toy", set_name), utterances)
+        self.experiments = {}
+        for recipe in ("conformer_ctc", "transducer"):
+            self.experiments[recipe] = experiment = Experiment(Path("exp/toy", recipe, "x"))
+            added = {
+                "conformer_ctc": ["loss.prior.estimator=batch"],
+                "transducer": ["predictor.dim=8", "joiner.dim=8"],
+            }[recipe]
+            start(recipe, experiment.path, [*added, "features.perturb_speed=[]"])
+        config = str(experiment.config)
+        run("local/make_manifests.py", "data/toy")
+        run("local/compute_fbank.py", "data/toy", config, "--nj", "1")
+        run("local/make_tokens.py", "data/toy", config)
+        Path("words.arpa").write_text(ARPA)
+        self.corpus = Corpus(Path("data/toy"))
+        self.cuts = self.corpus.cuts("train").to_eager()
+
+    def options(self, recipe: str) -> Any:
+        """The options of a recipe's experiment."""
+        cls = importlib.import_module(f"{recipe}.options").Options
+        return self.experiments[recipe].options(cls)
+
+    def use(self, where: str, name: str, part: Any) -> None:
+        """Let the code that reads the field ``name`` of the section ``where`` use these options."""
+        recipe, _, section = where.partition(":")
+        if where == "--":
+            toy_experiment(part)
+        elif section == "corpus":
+            {"espeak": self.espeak, "fsdd": self.fsdd}[recipe](part)
+        elif section.split(".")[0] in ("encoder", "predictor", "joiner", "loss"):
+            two_steps(recipe, section, part)
+        elif section.split(".")[0] == "training":
+            self.training(recipe, section, name, part)
+        else:
+            users: dict[str, Callable[[str, Any], None]] = {
+                "experiment": self.experiment,
+                "features": self.features,
+                "tokens": self.tokens,
+                "loading": self.loading,
+                "decoding": self.decoding,
+            }
+            users[section or "experiment"](recipe, part)
+
+    def experiment(self, recipe: str, part: Any) -> None:
+        """Sets are found, and the model that training starts with is made."""
+        corpus = corpus_of(part)
+        corpus.check_train()
+        assert corpus.dev_set() == "dev" and corpus.test_sets() == ["dev", "test"]
+        if getattr(part, "init_from", ""):
+            options = self.options(recipe)
+            options = dataclasses.replace(options, init_from=part.init_from)
+            importlib.import_module(f"{recipe}.train").build(options)
+
+    def features(self, recipe: str, part: Any) -> None:
+        """Features of a second of audio or two, stored and loaded, or computed on the fly."""
+        manifests = self.corpus.recordings("train"), self.corpus.supervisions("train")
+        cuts = make_cuts(*manifests, part, perturb=True)
+        assert len(cuts) == 6 * (1 + len(part.perturb_speed))
+        if not part.on_the_fly:
+            cuts = compute_features(cuts, part, self.folder / "features")
+        batch = load_batch(cuts, part)
+        assert batch.features.isfinite().all() and batch.features.std() > 0.1
+        assert batch.features.shape == (len(cuts), int(batch.lengths.max()), part.num_mel_bins)
+        assert batch.seconds > 1
+
+    def tokens(self, recipe: str, part: Any) -> None:
+        """A token folder, by which a text comes back as it was."""
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer = make_lang(Path(folder), ["ab c", "cc"], part)
+            assert tokenizer.decode(tokenizer.encode("ab c")) == tokenizer.reference("ab c")
+
+    def loading(self, recipe: str, part: Any) -> None:
+        """All utterances, each once."""
+        loader = BatchLoader(self.cuts, part, FeatureOptions(), shuffle=True)
+        batches = list(loader.batches())
+        assert sorted(id for batch in batches for id in batch.ids) == sorted(self.cuts.ids)
+        assert all(batch.features.isfinite().all() for batch in batches)
+        assert loader.num_batches() == len(batches)
+
+    def training(self, recipe: str, section: str, name: str, part: Any) -> None:
+        """Two epochs of the recipe's own training, to a final model."""
+        options = self.options(recipe)
+        training = dataclasses.replace(options.training, epochs=2, **SHORT)
+        if section == "training":
+            training = part
+        else:
+            training = dataclasses.replace(training, **{section.split(".")[1]: part})
+        options = dataclasses.replace(options, training=training)
+        module = importlib.import_module(f"{recipe}.train")
+        with tempfile.TemporaryDirectory() as folder:
+            if name == "max_skipped":
+                with pytest.raises(UserError, match=f"in {part.max_skipped + 1} batches"):
+                    train(Path(folder), options, altered(module.build, math.nan))
+                return
+            train(Path(folder), options, altered(module.build))
+            lines = (Path(folder) / "log/epochs.jsonl").read_text().splitlines()
+            found = [json.loads(line) for line in lines]
+            assert found and all(math.isfinite(v) for record in found for v in record.values())
+            _, model = load_final(Experiment(Path(folder)), type(options), module.build_model)
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+    def decoding(self, recipe: str, part: Any) -> None:
+        """Both test sets by every method, and their scores."""
+        options = self.options(recipe)
+        torch.manual_seed(0)
+        model = importlib.import_module(f"{recipe}.train").build(options).model.eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        encode, searches = importlib.import_module(f"{recipe}.decode").decoder(model, options, part)
+        factor, tokenizer = model.encoder.subsampling_factor, read_lang(lang_dir(options))
+        with tempfile.TemporaryDirectory() as folder:
+            experiment = Experiment(Path(folder))
+            decode_test_sets(experiment, options, part, tokenizer, factor, encode, searches)
+            for method in part.methods:
+                records = read_json(experiment.decode_dir("test", method) / "metrics.json")
+                values = {record["metric"]: record["value"] for record in records}
+                assert values.keys() >= {"wer", f"rtf_batch_{part.batch_sizes[0]}"}
+
+    def espeak(self, part: Any) -> None:
+        """The plan of all four sets, and a second of speech by it."""
+        batch, prepare = importlib.import_module("batch"), sys.modules["sweep_espeak"]
+        for set_options in part.sets():
+            jobs = prepare.batches(set_options, part.seed, self.folder)
+            assert sum(job[3] for job in jobs) == set_options.seconds or len(jobs) > 1
+        options, seed, index, _, texts, folder = jobs[0]
+        with importlib.import_module("speech").espeak():
+            made = batch.make_batch(options, seed, index, 1.0, texts, folder)
+        assert len(made) == 1 and made[0].words and Path(made[0].audio).stat().st_size > 10_000
+
+    def fsdd(self, part: Any) -> None:
+        """Strings of a few recordings of noise, in three sets."""
+        random = np.random.default_rng(0)
+        recordings = self.folder / "recordings"
+        recordings.mkdir(exist_ok=True)
+        for index in (0, 1, 2, 5, 6, 7, 10, 11, 12):
+            path = recordings / f"{index % 10}_anna_{index}.wav"
+            soundfile.write(path, random.uniform(-0.5, 0.5, 2000), 8000)
+        prepare = sys.modules["sweep_fsdd"]
+        options = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+        prepare.main(self.folder / "fsdd", recordings, **options)
+        made = read_data_dir(self.folder / "fsdd/train")
+        assert len(list(made)) == part.repeats
+
+
+def altered(build: Callable[[Any], Recipe], factor: float = 1.0) -> Callable[[Any], Recipe]:
+    """The same with a factor on the loss, and without pictures, which take most of the time."""
+
+    def build_altered(options: Any) -> Recipe:
+        recipe = build(options)
+
+        def loss_function(model: torch.nn.Module, batch: Batch) -> Loss:
+            loss = recipe.loss_function(model, batch)
+            return dataclasses.replace(loss, total=loss.total * factor)
+
+        return dataclasses.replace(recipe, loss_function=loss_function, watch=None)
+
+    return build_altered
+
+
+def toy_experiment(part: Any) -> None:
+    """Three steps of a toy experiment."""
+    from toy_peaky.training import train
+
+    for result in train(part):
+        values = [*result.loss, *result.avg_softmax, *result.avg_soft_alignment, result.entropy]
+        assert all(map(math.isfinite, values)), part
+        assert 0 <= result.min_blank_prob <= 1
+
+
+def two_steps(recipe: str, section: str, part: Any) -> None:
+    """A small model of random parameters learns two steps."""
+    if section.startswith("encoder."):
+        part, section = EncoderOptions(section[8:], **{section[8:]: part}), "encoder"
+    parts = {
+        "encoder": EncoderOptions("blstm", blstm=BlstmOptions(dim=8, num_layers=1)),
+        "predictor": PredictorOptions(dim=8),
+        "joiner": JoinerOptions(dim=8),
+    }
+    parts |= {section: part}
+    torch.manual_seed(0)
+    model, loss_function = {"conformer_ctc": _ctc, "transducer": _transducer}[recipe](
+        **parts_of(parts)
+    )
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(2):
+        loss = loss_function(model, _batch())
+        assert loss.total.isfinite(), (section, part)
+        assert loss.total != 0, (section, part)
+        optimizer.zero_grad()
+        (loss.total / loss.tokens).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+    assert all(parameter.isfinite().all() for parameter in model.parameters()), (section, part)
+
+
+def parts_of(parts: dict[str, Any]) -> dict[str, Any]:
+    """Sections as names of arguments."""
+    return {name.replace(".", "_"): part for name, part in parts.items()}
+
+
+TOKENIZER = LexiconTokenizer(
+    ["<blk>", "<unk>", "a", "b", "c"], {"ab": ["a", "b"], "cc": ["c", "c"]}, phones=True
+)
+
+
+def _batch() -> Batch:
+    features = torch.randn(2, 60, 20, generator=torch.Generator().manual_seed(0))
+    return Batch(features, torch.tensor([60, 44]), ["ab cc", "ab"], ["1", "2"], 1.04)
+
+
+def _ctc(encoder, predictor, joiner, loss=None, loss_prior=None):
+    from conformer_ctc.options import LossOptions
+    from conformer_ctc.train import make_loss
+    from plateau.models.ctc import CtcModel
+
+    loss = loss or LossOptions(**({"prior": loss_prior} if loss_prior else {}))
+    model = CtcModel(20, 5, encoder, loss.prior).train()
+    return model, make_loss(model, TOKENIZER, loss)
+
+
+def _transducer(encoder, predictor, joiner, loss=None):
+    from plateau.models.transducer import TransducerModel
+    from transducer.options import LossOptions
+    from transducer.train import make_loss, read_alignments
+
+    loss = loss or LossOptions()
+    model = TransducerModel(20, 5, encoder, predictor, joiner, loss.ctc_layers).train()
+    return model, make_loss(model, TOKENIZER, loss, read_alignments(loss))
