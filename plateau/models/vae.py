@@ -76,8 +76,8 @@ class Vae(LatentModel):
         if options.kind == "conv":
             if shape[0] * shape[1] != dim:
                 raise UserError(
-                    f"vae.kind is conv, for images; the data have {dim} values a step, not in rows "
-                    "and columns\nset vae.kind=mlp"
+                    f"vae.kind is conv, for images; the data have {dim} values a step, which are "
+                    "no rows and columns\nset vae.kind=mlp"
                 )
             self.encoder, encoded = _convolutions(shape, options.channels)
             self.decoder = _upsampling(shape, latent, options.channels)
