@@ -161,6 +161,8 @@ def _sections(cls: type, values: Any, name: str = "") -> dict[str, Any]:
         raise UserError(
             f"{name or 'what is given'} is {values!r}; it must be a section with fields"
         )
+    if "class_path" in values:  # jsonargparse would import the module that it names
+        raise UserError(f"{name or 'what is given'} has no field class_path")
     found = {}
     for key, value in values.items():
         kind = get_type_hints(cls).get(key)

@@ -16,6 +16,17 @@ from plateau.text import name_of, read_text
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Where there is no room for what is written, say for which file; a write knows no name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to ``path`` if the block succeeds.
 
@@ -33,17 +44,14 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of a write, which knows no name
-            error.filename = str(path)
-        raise
     finally:
         temporary.unlink(missing_ok=True)
 

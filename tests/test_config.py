@@ -102,13 +102,16 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path):
         ("corpus: " + "[" * 3000 + "]" * 3000, "sections within sections, too many"),
         ("seed: !!python/object/apply:os.mkdir ['evil']", "not YAML: could not determine"),
         ("seed: !!python/name:os.system ''", "not YAML: could not determine"),
-        ("inner: {class_path: os.mkdir, init_args: {path: evil}}", "Subclasses are disabled"),
+        ("inner: {class_path: program.Evil}", "inner has no field class_path"),
+        ("class_path: program.Evil", "what is given has no field class_path"),
     ],
 )
 def test_what_is_no_configuration_is_refused(tmp_path, monkeypatch, text, said):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "conf.yaml"
     path.write_text(text)
+    (tmp_path / "program.py").write_text("import os\nos.mkdir('evil')\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=rf"conf\.yaml: {said}"):
         config.load(Outer, path)
     assert not (tmp_path / "evil").exists()

@@ -20,8 +20,10 @@ SHARES = sum(reader.share for reader in READERS)
 OTHERS = {
     "plateau.data.backend.PlateauBackend.read_audio": "tests/data/test_backend.py",
     "plateau.data.loading.load_batch": "tests/data/test_loading.py",
+    "plateau.data.stored.read_manifest": "tests/data/test_stored.py",
     "plateau.report.audio.load_samples": "tests/report/test_report.py",
     "plateau.training.recipe.load_final": "tests/training/test_damage.py",
+    "plateau.training.state_file.read_state": "tests/training/test_state_file.py",
 }
 
 

@@ -275,9 +275,11 @@ WRITERS = [
 ]
 # Others that write, and the tests that read what they wrote.
 OTHERS = {
+    "plateau.data.archives.write_array": "tests/data/test_archives.py",
     "plateau.data.features.save_statistics": "tests/data/test_features.py",
     "plateau.report.experiment.write_report": "tests/report/test_report.py",
     "plateau.training.checkpoint.save": "tests/training/test_checkpoint.py",
+    "plateau.training.state_file.write_state": "tests/training/test_state_file.py",
 }
 
 

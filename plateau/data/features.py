@@ -24,7 +24,7 @@ from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
 from plateau.data.archives import CHECKSUM, write_array
 from plateau.data.audio import SHORTEST, is_too_short
-from plateau.io import read_json, write_json
+from plateau.io import naming, read_json, write_json
 from plateau.ranges import at_least, check_options
 
 FRAME_SHIFT = 0.01  # seconds between two frames
@@ -200,6 +200,10 @@ def compute_features(
                 raise
             checksums[storage_key] = checksum
             return storage_key
+
+        def close(self) -> None:
+            with naming(self.storage_path):  # what is written last
+                super().close()
 
     try:
         if isinstance(extractor, lhotse.Fbank):
