@@ -63,7 +63,7 @@ def job(tmp_path_factory):
         run("local/make_manifests.py", "data/toy")
         run("local/compute_fbank.py", "data/toy", config, "--nj", "1")
         run("local/make_tokens.py", "data/toy", config)
-        run("local/check.py", "conformer_ctc", str(EXP_DIR))
+        run("local/check.py", str(EXP_DIR))
         for script in ("train", "decode", "align"):
             run(f"conformer_ctc/{script}.py", str(EXP_DIR))
         run("local/results.py", str(EXP_DIR))
