@@ -28,7 +28,7 @@ STAGES = {
         ("local/make_tokens.py", "data/toy", f"{EXP_DIR}/config.yaml"),
     ],
     "exp": [
-        ("local/check.py", "conformer_ctc", EXP_DIR),
+        ("local/check.py", EXP_DIR),
         ("conformer_ctc/train.py", EXP_DIR),
         ("conformer_ctc/decode.py", EXP_DIR),
         ("conformer_ctc/align.py", EXP_DIR),
