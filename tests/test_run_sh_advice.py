@@ -123,7 +123,7 @@ def test_a_corpus_in_a_folder_of_corpora_and_what_is_damaged_there(tmp_path):
     done = tones.run()
     assert done.returncode == 0, done.stderr
     assert archive.read_bytes() == whole
-    assert "last.pt: 0 epochs and 3 batches are done" in done.stdout
+    assert "last.safetensors: 0 epochs and 3 batches are done" in done.stdout
 
     # A manifest that is gone, seen from a later stage.
     (tmp_path / "data/a/b/manifests/b_cuts_dev.jsonl.gz").unlink()
