@@ -99,7 +99,7 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path):
         ("inner: {size: x}", "inner.size is x; it must be a whole number"),
         ("inner: {names: a}", r"inner.names is a; it must be a list, as in \[1, 2\]"),
         ("corpus: {x: &x [1],\n  y: *x}", "line 2: an alias"),
-        ("corpus: " + "[" * 3000 + "]" * 3000, "sections within sections, too many"),
+        ("corpus: " + "[" * 3000 + "]" * 3000, "line 1: brackets within brackets, 50 deep"),
         ("seed: !!python/object/apply:os.mkdir ['evil']", "not YAML: could not determine"),
         ("seed: !!python/name:os.system ''", "not YAML: could not determine"),
         ("inner: {class_path: program.Evil}", "inner has no field class_path"),

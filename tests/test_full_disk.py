@@ -45,7 +45,14 @@ OPTIONS = [
 ]
 SIZES = 10
 # What has times in it, or names.
-DIFFERENT = ("tensorboard", "metrics.json", "results.json", "epochs.jsonl", "index.html", ".pt")
+DIFFERENT = (
+    "tensorboard",
+    "metrics.json",
+    "results.json",
+    "epochs.jsonl",
+    "index.html",
+    ".safetensors",
+)
 
 
 @pytest.mark.slow

@@ -193,6 +193,7 @@ json_values = st.recursive(
 by_id = st.dictionaries(names, texts, max_size=4)
 timed = st.dictionaries(names, intervals(), max_size=3)
 whole = st.dictionaries(names, intervals(whole=True), max_size=3)
+segments = st.builds(Segment, NAMES, NAMES, milliseconds, st.lists(NAMES).map(" ".join))
 utterances = st.lists(
     st.builds(Utterance, id=names, speaker=names, text=texts, audio=names)
     | NAMES.map(lambda n: Utterance(n, n, "yes no", "/a.wav")),
@@ -210,7 +211,7 @@ WRITERS = [
     Writer(
         "plateau.decoding.files.write_stm",
         *(write_stm, read_stm),
-        st.lists(st.builds(Segment, names, names, times, texts), max_size=3),
+        st.lists(segments | st.builds(Segment, names, names, times, texts), max_size=3),
         [Segment("a", "s", 1.5, "yes no")],
         stm_rows,
     ),

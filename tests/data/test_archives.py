@@ -121,5 +121,5 @@ def test_training_goes_on_where_it_was_when_the_features_are_made_again(tmp_path
     assert path.read_bytes() == content
     capsys.readouterr()
     make_trainer(again, tmp_path / "disturbed").run()
-    assert "last.pt: 0 epochs and 4 batches are done" in capsys.readouterr().out
+    assert "last.safetensors: 0 epochs and 4 batches are done" in capsys.readouterr().out
     assert_same_run(tmp_path / "disturbed", tmp_path / "undisturbed")

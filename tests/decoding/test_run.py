@@ -157,7 +157,7 @@ def test_ids_that_would_be_one_for_sclite_are_named(decode, tmp_path, cuts):
     manifest = Corpus(tmp_path / "toy").manifest("cuts", "test")
     names = ["a(1)", "a\uff081\uff09"]
     CutSet.from_cuts(cuts[i].with_id(name) for i, name in enumerate(names)).to_file(manifest)
-    with pytest.raises(UserError, match=r"utterances a\(1\) and a\S+ would both be .*; rename one"):
+    with pytest.raises(UserError, match=r"utterances a\S+ and a\S+ would both be .*; rename one"):
         decode()
     assert not list(tmp_path.glob("decode_*"))
 
