@@ -278,6 +278,7 @@ OTHERS = {
     "plateau.data.archives.write_array": "tests/data/test_archives.py",
     "plateau.data.features.save_statistics": "tests/data/test_features.py",
     "plateau.report.experiment.write_report": "tests/report/test_report.py",
+    "plateau.report.sections.write_page": "tests/report/test_sections.py",
     "plateau.training.checkpoint.save": "tests/training/test_checkpoint.py",
     "plateau.training.state_file.write_state": "tests/training/test_state_file.py",
 }
