@@ -35,6 +35,11 @@ def find(sets: list[SequenceSet], id: str) -> Sequence:
     raise UserError(f"no sequence has the id {id} in {folders}; one is {sets[0].ids[0]}")
 
 
+def usual_length(sequences: SequenceSet) -> int:
+    """The middle of the sequences' lengths, in steps."""
+    return sorted(sequences.lengths)[len(sequences) // 2]
+
+
 @torch.no_grad()
 def draw(
     model: SequenceModel, sets: list[SequenceSet], num: int, steps: int, prime: str
@@ -50,7 +55,7 @@ def draw(
         raise UserError("--prime: images have no continuation; try --interpolation ID,ID")
     given = torch.from_numpy(find(sets, prime).values)
     given = given[: max(1, len(given) // 2)].to(next(model.parameters()).device)
-    return [torch.cat([given, drawn]).cpu() for drawn in model.sample(num, steps, given)]
+    return list(model.continued(given, num, steps).cpu())
 
 
 @torch.no_grad()
@@ -109,9 +114,7 @@ def main(
     corpus = sequence_corpus(options.sequences, options.dev_set, options.test_sets)
     about = read_about(options.sequences)
     sets = [SequenceSet(corpus.root / name) for name in corpus.sets()]
-    if not steps:
-        lengths = sorted(SequenceSet(corpus.root / TRAIN).lengths)
-        steps = lengths[len(lengths) // 2]
+    steps = steps or usual_length(SequenceSet(corpus.root / TRAIN))
     set_seed(seed)
     if interpolation:
         drawn, name = interpolate(model, sets, interpolation, num), "interpolation"
