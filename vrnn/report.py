@@ -104,13 +104,17 @@ class Pictures:
     def _traversal(self) -> Iterator[str]:
         if not (self._is_vae and self._about.kind == "images"):
             return
-        used = self._kl_per_dim().argsort(descending=True)[:TRAVERSED].tolist()
+        per_dim = self._kl_per_dim()
+        most = per_dim.argsort(descending=True)[: min(TRAVERSED, int((per_dim > ACTIVE).sum()))]
         yield "<h2>Latent traversal</h2>"
+        if not len(most):
+            yield f"<p>None: no dimension says more than {ACTIVE:g} nats an image.</p>"
+            return
         yield (
-            f"<p>The {len(used)} dimensions that say the most, a row each, from {HELD[0]:g} (left) "
+            f"<p>The {len(most)} dimensions that say the most, a row each, from {HELD[0]:g} (left) "
             f"to {HELD[-1]:g} (right) with all others at 0.</p>"
         )
-        for dim in used:
+        for dim in most.tolist():
             latents = torch.zeros(len(HELD), self._model.core.latent_dim)
             latents[:, dim] = torch.tensor(HELD)
             hidden = self._model.core.decode(latents.to(self._batch.values))

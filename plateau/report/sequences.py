@@ -16,20 +16,24 @@ from plateau.report.page import data_uri
 STYLE = """
 .beside { display: grid; gap: 1rem 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); }
-.beside h3, .row h3 { font-size: .9rem; color: var(--soft); font-weight: normal; }
+.beside h3 { font-size: .9rem; color: var(--soft); font-weight: normal; }
 .sequences { display: grid; gap: .8rem 1.5rem; }
 .sequences.strokes, .sequences.frames {
   grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
 .sequences.images { grid-template-columns: repeat(auto-fill, minmax(4.5rem, 1fr)); }
-.sequences.row { grid-template-columns: repeat(var(--columns), minmax(2.5rem, 4.5rem));
+.sequences.row { grid-template-columns: repeat(var(--columns), minmax(0, 4.5rem));
   gap: .3rem; margin-bottom: .6rem; }
 .sequences figure { margin: 0; min-width: 0; }
 .sequences figcaption { overflow-wrap: anywhere; line-height: 1.3; }
 .sequences svg { display: block; width: 100%; height: 5rem; color: var(--ink);
   fill: none; }
+.sequences path { vector-effect: non-scaling-stroke; stroke-width: 1.5px; }
 .sequences .given { color: var(--c1); }
+.sequences + .sequences { margin-top: 1.5rem; }
+.sequences.row + .row { margin-top: 0; }
 .sequences img { display: block; width: 100%; image-rendering: pixelated; }
 .sequences audio { height: 2rem; margin: .2rem 0; }
+@media (max-width: 40rem) { .row figcaption { display: none; } }
 @media (prefers-color-scheme: dark) { .sequences img { filter: invert(1); } }
 """
 

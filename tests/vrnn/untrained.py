@@ -1,6 +1,7 @@
 """Experiments of vrnn whose models are small and untrained, on a few made-up sequences."""
 
 import dataclasses
+from collections.abc import Mapping
 from collections.abc import Sequence as Several
 from pathlib import Path
 
@@ -43,8 +44,15 @@ def values_of(kind: str, random: np.random.Generator, steps: int) -> np.ndarray:
     return random.uniform(-0.5, 0.5, (steps, 10))
 
 
-def make(kind: str, overrides: Several[str] = ()) -> tuple[Path, SequenceModel]:
+def make(
+    kind: str, overrides: Several[str] = (), parameters: Mapping[str, torch.Tensor] | None = None
+) -> tuple[Path, SequenceModel]:
     """Make a corpus of a kind and an experiment on it, in the current folder.
+
+    Args:
+        kind: strokes, images or frames.
+        overrides: other options.
+        parameters: of the model, in place of chance.
 
     Returns:
         the experiment's folder, and its model.
@@ -70,6 +78,7 @@ def make(kind: str, overrides: Several[str] = ()) -> tuple[Path, SequenceModel]:
     options = experiment.options(Options)
     torch.manual_seed(0)
     model = build_model(options).eval()
+    model.load_state_dict(parameters or model.state_dict())
     experiment.final_model.parent.mkdir(parents=True, exist_ok=True)
     state = {"model": model.state_dict(), "options": dataclasses.asdict(options)}
     checkpoint.save(state, experiment.final_model)
