@@ -202,6 +202,8 @@ def main(exp_dir: Path, set: str = "", num: int = 8, seed: int = 1) -> None:
     corpus = corpus_of(options)
     if set and set not in corpus.sets():
         raise UserError(f"--set {set}: there are {', '.join(corpus.sets())}")
+    if not corpus.test_sets():
+        raise corpus.nothing_to_decode()
     set = set or corpus.test_sets()[0]
     sequences, train = SequenceSet(corpus.root / set), SequenceSet(corpus.root / TRAIN)
     # Each is shown up to four times, and continuations come to it.

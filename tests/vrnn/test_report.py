@@ -235,3 +235,12 @@ def test_a_traversal_has_a_row_for_each_dimension_that_is_used(made):
 def test_mistakes_are_named(made, arguments, message):
     with pytest.raises(UserError, match=message):
         report.main(made.exp_dir, **arguments)
+
+
+def test_without_a_set_to_show_it_says_so(made):
+    for name in ("dev", "test"):
+        (made.real.folder.parent / name / "sequences.jsonl").rename(made.exp_dir / name)
+    with pytest.raises(UserError, match="no set to decode"):
+        report.main(made.exp_dir)
+    for name in ("dev", "test"):
+        (made.exp_dir / name).rename(made.real.folder.parent / name / "sequences.jsonl")
