@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# shellcheck disable=SC2034 # local/kinds/ uses some
 # The main job: from a corpus to a trained, decoded and scored model.
 #
 #   ./run.sh                                     espeak corpus, Conformer with CTC, all stages
 #   ./run.sh --corpus yesno --corpus-dir DIR     a corpus of real recordings in DIR
+#   ./run.sh --recipe vrnn                       pen strokes, and models with latent variables
 #   ./run.sh --stage 5 -- training.epochs=10     from training on, with other options
 #
 # Stages (a finished one is not done again unless its inputs or options changed):
@@ -16,16 +16,19 @@
 #   6  decode         and score                               exp/…/decode_SET_METHOD
 #   7  align          and measure, with the final model       exp/…/align_SET
 #   8  report         the table of results, a page to look at  exp/…/{results.json,report}
+# Of vrnn, on pen strokes and images: 0 corpus, 3 checks and statistics, 4 to 6 and 8 as above; on
+# speech, too: 1 data, and 2 frames of the waveforms, in data/CORPUS/frames.
 #
 # Options:
 #   --stage N         first stage (0)
 #   --stop-stage M    last stage (8)
 #   --corpus NAME     espeak (default), yesno, fsdd, mboshi, or your own: Kaldi data directories
-#                     data/NAME/train, data/NAME/dev, data/NAME/test*
+#                     data/NAME/train, data/NAME/dev, data/NAME/test*. Of vrnn: strokes (default),
+#                     omniglot, iam_ondb, digits, mnist, or one of speech
 #   --dev-set NAME    the set that training looks at after each epoch (dev, valid, … if there is one)
 #   --test-sets LIST  sets to decode and align ("dev test_a …": dev and all named test… or eval…)
-#   --corpus-dir DIR  where the recordings of a published corpus are
-#   --recipe NAME     conformer_ctc (default), transducer
+#   --corpus-dir DIR  where the recordings, or other files, of a published corpus are
+#   --recipe NAME     conformer_ctc (default), transducer, vrnn
 #   --exp NAME        experiment's name; without it, "default" and the overrides given after --
 #   --config FILE     options in YAML (egs/CORPUS/conf/RECIPE.yaml, else RECIPE/conf/default.yaml)
 #   --nj N            parallel processes for corpus and features (number of cores)
@@ -34,6 +37,7 @@
 #   --force           do the stages again even if they are done
 # After "--": field.name=value for any option, the last of two counts; exp/…/config.yaml lists all.
 
+# shellcheck disable=SC2034 # local/kinds/ uses some
 # Called by sh or another shell: start bash.
 if [ -z "${BASH_VERSION:-}" ] || [ -o posix ]; then
   exec env -u POSIXLY_CORRECT -u SHELLOPTS bash "$0" "$@"

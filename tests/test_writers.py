@@ -278,7 +278,12 @@ WRITERS = [
 OTHERS = {
     "plateau.data.archives.write_array": "tests/data/test_archives.py",
     "plateau.data.features.save_statistics": "tests/data/test_features.py",
+    "plateau.data.sequences.write_about": "tests/data/test_sequences.py",
+    "plateau.data.sequences.write_corpus": "tests/data/test_sequences.py",
+    "plateau.data.sequences.write_set": "tests/data/test_sequences.py",
+    "plateau.data.sequences.write_statistics": "tests/local/test_check_sequences.py",
     "plateau.report.experiment.write_report": "tests/report/test_report.py",
+    "plateau.report.sections.write_page": "tests/report/test_sections.py",
     "plateau.training.checkpoint.save": "tests/training/test_checkpoint.py",
     "plateau.training.state_file.write_state": "tests/training/test_state_file.py",
 }

@@ -51,6 +51,21 @@ class SequenceModel(nn.Module):
         prime = None if prime is None else self.norm(prime)
         return self.denormalised(self.core.sample(num, steps, prime))
 
+    def continued(self, given: Tensor, num: int, steps: int) -> Tensor:
+        """``given`` (T, D) and what the model draws after it, (num, T + steps, D)."""
+        drawn = self.sample(num, steps, given)
+        return torch.cat([given.to(drawn).expand(num, *given.shape), drawn], dim=1)
+
+    @torch.no_grad()
+    def reconstructed(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """Values (N, T, D) again, each step's mean given the means of the latents' posteriors.
+
+        In a recurrent model these have the true steps before.
+        """
+        noise = values.new_zeros(*values.shape[:2], self.core.latent_dim)
+        hidden = self.core(self.norm(values), lengths, noise).hidden
+        return self.denormalised(self.core.output.mean(hidden))
+
 
 def build_model(options: Options) -> SequenceModel:
     """The untrained model."""

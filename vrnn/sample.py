@@ -1,7 +1,7 @@
 """Draw from a trained model: drawings as SVG, images as PNG, sound as WAV.
 
-python vrnn/sample.py exp/strokes/vrnn/default                       drawings of its own
-python vrnn/sample.py exp/strokes/vrnn/default --prime ID            continuations of one
+python vrnn/sample.py exp/strokes/vrnn/default                         drawings of its own
+python vrnn/sample.py exp/strokes/vrnn/default --prime ID              continuations of one
 python vrnn/sample.py exp/digits/vrnn/default --interpolation ID,ID    from one image to another
 """
 
@@ -35,6 +35,11 @@ def find(sets: list[SequenceSet], id: str) -> Sequence:
     raise UserError(f"no sequence has the id {id} in {folders}; one is {sets[0].ids[0]}")
 
 
+def usual_length(sequences: SequenceSet) -> int:
+    """The middle of the sequences' lengths, in steps."""
+    return sorted(sequences.lengths)[len(sequences) // 2]
+
+
 @torch.no_grad()
 def draw(
     model: SequenceModel, sets: list[SequenceSet], num: int, steps: int, prime: str
@@ -47,10 +52,10 @@ def draw(
     if not prime:
         return list(model.sample(num, steps).cpu())
     if isinstance(model.core, Vae):
-        raise UserError("--prime: images have no continuation; try --interpolation ID,ID")
+        raise UserError("--prime: this model is no recurrent one: try --interpolation ID,ID")
     given = torch.from_numpy(find(sets, prime).values)
     given = given[: max(1, len(given) // 2)].to(next(model.parameters()).device)
-    return [torch.cat([given, drawn]).cpu() for drawn in model.sample(num, steps, given)]
+    return list(model.continued(given, num, steps).cpu())
 
 
 @torch.no_grad()
@@ -61,7 +66,7 @@ def interpolate(model: SequenceModel, sets: list[SequenceSet], ids: str, num: in
         UserError: not two ids, or the model is no VAE.
     """
     if not isinstance(model.core, Vae):
-        raise UserError("--interpolation: for images; this model is recurrent: try --prime ID")
+        raise UserError("--interpolation: this model is recurrent, which has none: try --prime ID")
     names = ids.split(",")
     if len(names) != 2:
         raise UserError(f"--interpolation {ids}: give two ids, with a comma between them")
@@ -104,14 +109,14 @@ def main(
     """
     if not 1 <= num <= 1000 or not 0 <= steps <= 10**6:
         raise UserError(f"--num {num} --steps {steps}: draw 1 to 1000, of at most 1000000 steps")
+    if prime and interpolation:
+        raise UserError("--prime and --interpolation: give one of them")
     experiment = Experiment(exp_dir)
     options, model = load_final(experiment, Options, build_model)
     corpus = sequence_corpus(options.sequences, options.dev_set, options.test_sets)
     about = read_about(options.sequences)
     sets = [SequenceSet(corpus.root / name) for name in corpus.sets()]
-    if not steps:
-        lengths = sorted(SequenceSet(corpus.root / TRAIN).lengths)
-        steps = lengths[len(lengths) // 2]
+    steps = steps or usual_length(SequenceSet(corpus.root / TRAIN))
     set_seed(seed)
     if interpolation:
         drawn, name = interpolate(model, sets, interpolation, num), "interpolation"

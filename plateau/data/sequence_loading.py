@@ -126,6 +126,18 @@ class SequenceLoader:
             # A batch has its own random numbers: none are drawn for those that are skipped.
             yield self._batch(chunk, np.random.default_rng([self._seed, epoch, number]))
 
+    def some(self, num: int, longest: int) -> SequenceBatch:
+        """Up to ``num`` sequences from all over the set in one batch, cut to ``longest`` steps.
+
+        Raises:
+            UserError: values are not what was written.
+        """
+        lengths = self._set.lengths
+        num = min(num, len(lengths))
+        chosen = [n * len(lengths) // num for n in range(num)]
+        chunk = [(index, 0, min(lengths[index], longest)) for index in chosen]
+        return self._batch(chunk, np.random.default_rng(self._seed))
+
     def _batch(
         self, chunk: list[tuple[int, int, int]], random: np.random.Generator
     ) -> SequenceBatch:

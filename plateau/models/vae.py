@@ -96,7 +96,7 @@ class Vae(LatentModel):
         mean, sigma = (part.unflatten(0, x.shape[:2]) for part in (mean, sigma))  # (N, T, Z)
         noise = torch.randn_like(mean) if noise is None else noise
         latents = mean + sigma * noise
-        hidden = self._decode(latents)
+        hidden = self.decode(latents)
         posterior = Normal(mean, sigma, validate_args=False)
         prior = Normal(torch.zeros_like(mean), torch.ones_like(mean), validate_args=False)
         log_prob = self.output.log_prob(hidden, x)
@@ -106,16 +106,16 @@ class Vae(LatentModel):
     def sample(self, num: int, steps: int = 1) -> Tensor:
         """Draw images (num, steps, D)."""
         latents = torch.randn(num, steps, self.latent_dim).to(next(self.parameters()))
-        return self.output.sample(self._decode(latents))
+        return self.output.sample(self.decode(latents))
 
     @torch.no_grad()
     def interpolate(self, first: Tensor, last: Tensor, num: int) -> Tensor:
         """Images (num, D), by their means, on a line from one image (D,) to another in latents."""
         ends, _ = self.posterior(self.encoder(torch.stack([first, last])))  # (2, Z)
         share = torch.linspace(0, 1, num).to(ends).unsqueeze(1)
-        return self.output.mean(self._decode(torch.lerp(ends[:1], ends[1:], share)))
+        return self.output.mean(self.decode(torch.lerp(ends[:1], ends[1:], share)))
 
-    def _decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """(…, Z) → (…, H), what the output is given."""
         decoded = self.decoder(latents.flatten(0, -2))
         return decoded.unflatten(0, latents.shape[:-1])

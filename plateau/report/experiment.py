@@ -1,26 +1,18 @@
-"""The page of an experiment: tables, learning curves, utterances to look at and listen to."""
+"""The page of an experiment on speech: utterances to look at and listen to."""
 
-import re
-import shlex
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
-from plateau.config import UserError
 from plateau.data.features import FRAME_SHIFT
 from plateau.decoding.files import Interval
 from plateau.decoding.scoring import ScoredUtterance
-from plateau.io import file_name, write_text
-from plateau.machine import machine
+from plateau.io import file_name
 from plateau.report.audio import sample_range, wav
-from plateau.report.facts import About, Option
-from plateau.report.page import END, commit, data_uri, head
+from plateau.report.facts import About
+from plateau.report.page import data_uri
 from plateau.report.pictures import (
     PIXELS_PER_SECOND,
-    chart,
     image_width,
     mel_range,
     posteriors,
@@ -29,14 +21,12 @@ from plateau.report.pictures import (
     text_width,
     time_axis,
 )
+from plateau.report.sections import link_to, write_page
 from plateau.report.utterances import Shown
-from plateau.results import LEGEND as BEST_LEGEND
-from plateau.results import Record, is_marked, meanings, read_records, table_rows
-from plateau.training.experiment import Experiment
 
 MAX_SAMPLES = 1_000_000  # of sound in the page, which makes 2.7 MB; the utterances share them
 PRINTED = 640  # pixels of a sheet of paper
-NUMBER, WRONG = ' class="number"', ' class="wrong"'
+WRONG = ' class="wrong"'
 LEGEND = {
     "true": "true words",
     "aligned": "aligned: the transcript, by the model",
@@ -62,25 +52,11 @@ FILES = {
 BUTTON, LONGEST_BUTTON = 28, 160  # pixels; it is as high as it is wide at least
 EXTENT = 10  # height of the bar above it, which shows when the word is said
 STYLE = """
-h3 { margin: 0 0 .3rem; overflow-wrap: anywhere; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr));
-  gap: 1rem; }
-.charts figure { margin: 0; }
-svg { fill: var(--soft); }
-svg text { font: 12px system-ui, sans-serif; }
-.chart { width: 100%; max-width: 30rem; height: auto; display: block; }
-.chart .grid { stroke: var(--line); }
-.chart .zero { stroke: var(--soft); }
-.chart polyline, path.key { fill: none; stroke: currentColor; stroke-width: 2; }
-circle { fill: currentColor; }
-.scroll + .scroll { margin-top: 1.5rem; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .scroll > .texts { flex: none; width: auto; margin: .8rem 0; }
 .texts th, .texts td { padding: .1rem .5rem .1rem 0; border: 0; white-space: nowrap;
   unicode-bidi: isolate; }
 .texts th { color: var(--soft); font-weight: normal; }
 .texts .wrong { color: var(--no); font-weight: 600; }
-audio { width: 100%; max-width: 30rem; height: 2.5rem; display: block; margin: .5rem 0; }
 .timeline { flex: none; position: relative; padding-bottom: .3rem; }
 .timeline h4 { position: sticky; left: 0; z-index: 3; width: max-content;
   max-width: min(100%, 80vw); margin: .5rem 0 0; font-size: .8rem; font-weight: normal;
@@ -108,7 +84,7 @@ audio { width: 100%; max-width: 30rem; height: 2.5rem; display: block; margin: .
 .words button:disabled { cursor: default; color: var(--soft); }
 .cursor { position: absolute; top: 0; bottom: 0; left: 0; width: 1px; background: var(--no);
   pointer-events: none; }
-@media print { audio, .cursor { display: none; } .timeline { zoom: var(--fit); } }
+@media print { .cursor { display: none; } .timeline { zoom: var(--fit); } }
 """
 
 
@@ -134,133 +110,8 @@ def write_report(
         UserError: a file is missing.
     """
     exp_dir = Path(exp_dir).resolve()
-    title = f"{exp_dir.name}: {exp_dir.parent.name} on {Experiment(exp_dir).corpus}"
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        *_definitions(about.facts),
-        '<p><a href="#options">All options</a> are at the end.</p>',
-        *_tables(_records(exp_dir)),
-        *_files(exp_dir),
-        *_curves(about),
-        *_utterances(exp_dir, shown, set_name, method, tokens),
-        *_all_options(about.options),
-        f"<footer><p>{escape(machine())}. Commit {escape(commit())}. "
-        f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z}.</p></footer>",
-        f"<script>\n{Path(__file__).with_name('listen.js').read_text(encoding='utf-8')}</script>",
-    ]
-    path = exp_dir / "report" / "index.html"
-    write_text(path, "\n".join([*head(title, STYLE), *body, *END, ""]))
-    return path
-
-
-def _records(exp_dir: Path) -> list[Record]:
-    path = exp_dir / "results.json"
-    if not path.exists():
-        command = shlex.join(["python", "local/results.py", str(exp_dir)])
-        raise UserError(f"{path}: no such file; make it with {command}")
-    return read_records(path)
-
-
-def _all_options(options: Sequence[Option]) -> Iterator[str]:
-    others = [option for option in options if option.value != option.default]
-    yield '<h2 id="options">Options</h2>'
-    yield f"<p>{len(others)} of {len(options)} differ from the recipe's defaults:</p>"
-    yield from _options(others)
-    yield "<details><summary>all options</summary>"
-    yield from _options(options)
-    yield "</details>"
-
-
-def _options(options: Sequence[Option]) -> Iterator[str]:
-    table = [["option", "value", "default"], *([o.name, o.value, o.default] for o in options)]
-    yield from _table(table, "options")
-
-
-def _definitions(texts: Mapping[str, str]) -> Iterator[str]:
-    yield "<dl>"
-    for name, text in texts.items():
-        yield f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>"
-    yield "</dl>"
-
-
-def _tables(records: Sequence[Record]) -> Iterator[str]:
-    yield "<h2>Results</h2>"
-    tables = table_rows(records)
-    for table in tables:
-        yield from _table(table, "results")
-        if is_marked(table[1:]):
-            yield f'<p class="source">{escape(BEST_LEGEND)}</p>'
-    yield from _definitions(meanings([heading for table in tables for heading in table[0]]))
-
-
-def _table(table: Sequence[Sequence[str]], name: str) -> Iterator[str]:
-    """Rows of cells, headings first; in tables of results the third column and on are numbers."""
-    yield f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">'
-    yield f'<table class="{name}">'
-    for part, tag, some in (("thead", 'th scope="col"', table[:1]), ("tbody", "td", table[1:])):
-        yield f"<{part}>"
-        for row in some:
-            cells = (
-                f"<{tag}{NUMBER if name == 'results' and i > 1 else ''}>{_cell(cell)}</{tag[:2]}>"
-                for i, cell in enumerate(row)
-            )
-            yield f"<tr>{''.join(cells)}</tr>"
-        yield f"</{part}>"
-    yield "</table></div>"
-
-
-def _cell(text: str) -> str:
-    """Text that can be broken within names."""
-    return re.sub(r"[._](?=\D)", r"\g<0><wbr>", escape(text))
-
-
-def _files(exp_dir: Path) -> Iterator[str]:
-    """Links to the files of alignments and hypotheses that are there and not empty."""
-    folders = sorted([*exp_dir.glob("align_*"), *exp_dir.glob("decode_*")])
-    found = {folder.name: _links(exp_dir, folder.name) for folder in folders}
-    if not any(found.values()):
-        return
-    yield "<details><summary>files for other programs</summary>"
-    yield "<dl>"
-    for folder, links in found.items():
-        if links:
-            yield f"<dt>{escape(folder)}</dt><dd>{', '.join(links.values())}</dd>"
-    yield "</dl>"
-    yield "<p>What they say:</p>"
-    there = {name for links in found.values() for name in links}
-    yield from _definitions({name: text for name, text in FILES.items() if name in there})
-    yield "</details>"
-
-
-def _links(exp_dir: Path, folder: str) -> dict[str, str]:
-    """Links from the page to the files of a folder, by name."""
-    return {name: link for name in FILES if (link := _link(exp_dir, folder, name))}
-
-
-def _link(exp_dir: Path, folder: str, name: str, text: str = "") -> str:
-    """A link from the page to a file; "" where there is none, or nothing in it."""
-    path = exp_dir / folder / name
-    if not path.is_file() or not path.stat().st_size:
-        return ""
-    return f'<a href="../{quote(folder)}/{quote(name)}">{escape(text or name)}</a>'
-
-
-def _curves(about: About) -> Iterator[str]:
-    """A chart for each quantity that was logged after each epoch, of train and dev together."""
-    curves: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-    for record in about.epochs:
-        for key, value in record.items():
-            part, _, quantity = key.partition("_")
-            if part in ("train", "dev") and quantity != "seconds":
-                curves[quantity][part].append((record["epoch"], value))
-    yield "<h2>Learning curves</h2>"
-    yield '<div class="charts">'
-    for quantity, parts in curves.items():
-        name, unit = CURVES.get(quantity, (quantity.replace("_", " "), "mean over frames"))
-        remark = f". {about.loss}" if quantity == "loss" and about.loss else ""
-        yield f"<figure>{chart(name, unit, parts)}"
-        yield f"<figcaption>{escape(name)}, {escape(unit)}{escape(remark)}</figcaption></figure>"
-    yield "</div>"
+    body = _utterances(exp_dir, shown, set_name, method, tokens)
+    return write_page(exp_dir, about, body, files=FILES, curves=CURVES, style=STYLE)
 
 
 def _utterances(
@@ -282,7 +133,7 @@ def _utterances(
             utterance,
             tokens,
             MAX_SAMPLES // len(shown),
-            _link(exp_dir, f"align_{set_name}", textgrid, "TextGrid of the alignment"),
+            link_to(exp_dir, f"align_{set_name}", textgrid, "TextGrid of the alignment"),
         )
 
 

@@ -63,8 +63,7 @@ def about(
     facts = {
         "model": f"{parameters / 1e6:.2f} million parameters, encoder {options.encoder.kind}",
         "tokens": f"{len(tokens)} of kind {options.tokens.kind}, with blank and unknown",
-        "training": f"{_duration(epochs[-1]['train_seconds'])} for {len(epochs)} epochs, "
-        f"{epochs[-1]['step']} steps",
+        "training": training(epochs),
         **_sizes(corpus_of(options)),
     }
     speeds = options.features.perturb_speed
@@ -92,18 +91,24 @@ def read_epochs(exp_dir: Path) -> list[dict[str, float]]:
     return epochs
 
 
+def training(epochs: Sequence[Mapping[str, float]]) -> str:
+    """How long an experiment was trained, by the records of log/epochs.jsonl."""
+    last = epochs[-1]
+    return f"{duration(last['train_seconds'])} for {len(epochs)} epochs, {last['step']} steps"
+
+
 def _sizes(corpus: Corpus) -> dict[str, str]:
     """Hours and utterances of each set that is there, without copies at other speeds."""
     sizes, dev = {}, corpus.dev_set()
     for name in sorted(corpus.sets(), key=lambda name: (name != TRAIN, name != dev, name)):
         if corpus.manifest("supervisions", name).exists():
             seconds = [supervision.duration for supervision in corpus.supervisions(name)]
-            sizes[name] = f"{_duration(sum(seconds))} of speech, {len(seconds)} utterances"
+            sizes[name] = f"{duration(sum(seconds))} of speech, {len(seconds)} utterances"
     return sizes
 
 
-def _duration(seconds: float) -> str:
-    """In hours and minutes, in minutes and seconds, or in seconds with a tenth."""
+def duration(seconds: float) -> str:
+    """Seconds as hours and minutes, as minutes and seconds, or with a tenth."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -205,6 +205,43 @@ def chart(name: str, unit: str, curves: Mapping[str, Sequence[tuple[float, float
     return "\n".join([*lines, "</svg>"])
 
 
+def bars(name: str, unit: str, values: Sequence[float]) -> str:
+    """A bar for each value, from left to right; none may be below 0.
+
+    Args:
+        name: what the values are of, for the horizontal axis.
+        unit: of the values.
+        values: at least one.
+    """
+    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, max([*values, 1e-6]))
+    (left, right, _, bottom), (width, height), top = MARGIN, CHART, 12
+    left += round(max(text_width(f"{tick:g}") for tick in ticks))
+    across, up = (width - left - right) / len(values), (height - top - bottom) / ticks[-1]
+    lines = [
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(name)}, {escape(unit)}">'
+    ]
+    for tick in ticks:
+        y = height - bottom - tick * up
+        lines.append(f'<path class="grid" d="M{left} {y:.1f}H{width - right}"/>')
+        lines.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for number, value in enumerate(values):
+        lines.append(
+            f'<rect x="{left + (number + 0.1) * across:.2f}" width="{0.8 * across:.2f}" '
+            f'y="{height - bottom - value * up:.2f}" height="{value * up:.2f}" '
+            f'fill="currentColor" style="{_curve_colour(0)}"><title>{value:.4g}</title></rect>'
+        )
+    middle_x, middle_y = (left + width - right) / 2, (top + height - bottom) / 2
+    lines.append(
+        f'<text x="{middle_x:.1f}" y="{height - 6}" text-anchor="middle">{escape(name)}</text>'
+    )
+    lines.append(
+        f'<text transform="translate(12 {middle_y:.1f}) rotate(-90)" text-anchor="middle">'
+        f"{escape(unit)}</text>"
+    )
+    return "\n".join([*lines, "</svg>"])
+
+
 def mel_range(sampling_rate: int) -> tuple[float, float]:
     """The lowest and the highest frequency of the mel bins, Hz."""
     config = FbankConfig()  # as of `plateau.data.features.make_extractor`

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from plateau.data.sequence_loading import SequenceLoader, SequenceLoadingOptions, make_batch
 from plateau.data.sequences import (
     About,
     Sequence,
-    SequenceLoader,
-    SequenceLoadingOptions,
     SequenceSet,
-    make_batch,
     read_about,
     with_steps,
     write_about,
@@ -146,6 +144,17 @@ def epoch(folder: Path, number: int = 1, skip: int = 0, train: bool = True, **op
     loading = SequenceLoadingOptions(**{"batch_size": 4, **options})
     loader = SequenceLoader(SequenceSet(folder), loading, train=train, seed=3, **ranks)
     return list(loader.batches(number, skip))
+
+
+def test_some_are_from_all_over_the_set_and_cut(sequences, folder):
+    loader = SequenceLoader(SequenceSet(folder), SequenceLoadingOptions(batch_size=1))
+    batch = loader.some(4, longest=6)
+    chosen = [sequences[n * len(sequences) // 4] for n in range(4)]
+    assert batch.ids == [s.id for s in chosen]
+    assert batch.lengths.tolist() == [min(6, len(s.values)) for s in chosen]
+    for values, length, s in zip(batch.values, batch.lengths, chosen, strict=True):
+        np.testing.assert_array_equal(values[:length], s.values[:6].astype(np.float32))
+    assert loader.some(10**6, longest=1).ids == [s.id for s in sequences]
 
 
 def test_an_epoch_has_each_sequence_once_in_an_order_of_its_own(sequences, folder):

@@ -1,7 +1,12 @@
+import re
+import shlex
+
 import numpy as np
 import pytest
 
-from plateau.data.sequences import About, Sequence, write_corpus
+from plateau.data.sequences import About, Sequence, read_statistics, write_corpus
+from plateau.errors import UserError
+from tests.job import run
 
 
 @pytest.fixture
@@ -37,3 +42,14 @@ def test_a_valid_corpus_is_said_to_be(check, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [
         f"{tmp_path}/{name}: valid: 1 sequences, 1 steps" for name in ("test", "train")
     ]
+
+
+def test_statistics_that_are_not_there_can_be_made_as_the_message_says(tmp_path):
+    folder = tmp_path / "my strokes"
+    drawing = Sequence("a", np.array([[1, 2, 0], [3, 1, 1]]))
+    write_corpus(folder, About("strokes", ("dx", "dy", "pen")), {"train": [drawing]})
+    with pytest.raises(UserError) as error:
+        read_statistics(folder)
+    run(*shlex.split(re.search("make it with python (.*)", str(error.value))[1]))
+    mean, std = read_statistics(folder)
+    assert (mean.tolist(), std.tolist()) == ([2, 1.5, 0], [1, 0.5, 1])

@@ -8,7 +8,7 @@ import pytest
 from conformer_ctc.options import LossOptions, Options
 from plateau.config import UserError, resolve
 from plateau.models.prior import PriorOptions
-from plateau.report.facts import _duration, list_options, loss_remark, read_epochs
+from plateau.report.facts import duration, list_options, loss_remark, read_epochs
 from transducer.options import LossOptions as TransducerLoss
 from transducer.options import Options as TransducerOptions
 
@@ -75,8 +75,8 @@ def test_a_loss_that_may_be_negative_is_explained(loss, causes):
         (9030, "2 h 30 min"),
     ],
 )
-def test_durations(seconds, text):
-    assert _duration(seconds) == text
+def testdurations(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_nothing_trained_is_said(tmp_path):

@@ -15,7 +15,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageFont
 
 from plateau.decoding.files import Interval
-from plateau.report.pictures import chart, posteriors, rows, spectrogram, text_width
+from plateau.report.pictures import bars, chart, posteriors, rows, spectrogram, text_width
 from tests.page import Page
 
 
@@ -115,3 +115,18 @@ def test_a_charts_legend_and_axes_lie_outside_of_its_curves(values):
     for x, number in numbers:
         assert float(x) < min(xs) - 3
         assert float(x) - font.getlength(number) > 12 + 3  # the unit's base line, and its descent
+
+
+def test_bars_are_as_high_as_their_values_and_stand_on_one_line():
+    drawn = Page(bars("latents & more", "nats", [4.0, 2.0, 0.0]))
+    heights = [float(height) for height in drawn.attributes("height", "rect")]
+    tops = [float(y) for y in drawn.attributes("y", "rect")]
+    assert heights[0] == pytest.approx(2 * heights[1], abs=0.02) and heights[2] == 0
+    assert np.ptp(np.add(tops, heights)) < 0.02
+    ticks = [float(a["y"]) for _, a in drawn.tags if a.get("text-anchor") == "end"]
+    assert ticks[0] - 4 == pytest.approx(tops[0] + heights[0], abs=0.06)  # at 0
+    assert drawn.attributes("aria-label") == ["latents & more, nats"]
+    lefts = [float(x) for x in drawn.attributes("x", "rect")]
+    width = float(drawn.attributes("width", "rect")[0])
+    assert all(a + width < b for a, b in pairwise(lefts))
+    assert all(float(h) == 0 for h in Page(bars("z", "nats", [0.0])).attributes("height", "rect"))
