@@ -28,7 +28,7 @@ def shrunk(options: T, most: Mapping[str, float]) -> T:
 
 
 def check_integral(options: OutputOptions) -> None:
-    """All probability of an output is 1, by quadrature over two values or by its sum; strokes: 3.
+    """All probability of an output is 1, by quadrature or, of what is discrete, as a sum.
 
     Raises:
         UserError: it is not.
