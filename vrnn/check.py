@@ -29,7 +29,7 @@ from vrnn.train import build
 FEW, STEPS = 4, 40  # sequences that the model itself is checked with, and steps of the longest
 SAMPLES = 16  # of an importance-weighted bound that is tried
 DIM = 16  # the most values of a step that a small model has
-OUTPUT = {"components": 5, "bins": 256, "min_sigma": 0.1}  # the most that a small model has
+OUTPUT = {"components": 5, "bins": 256, "min_sigma": 0.1}  # the most that its output has
 
 
 def shortened(batch: SequenceBatch) -> SequenceBatch:

@@ -140,9 +140,11 @@ def _bivariate(x: np.ndarray, s: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _of_bins(x: np.ndarray, s: Mapping[str, np.ndarray], bins: int) -> np.ndarray:
-    """Of the bins with centres x (M, D, 1); parameters are (M, D, k)."""
+    """Of the bins in which x (M, D, 1) are; parameters are (M, D, k)."""
     half = 1 / (bins - 1)
-    low = np.where(x <= half - 1, -math.inf, x - half)
-    high = np.where(x >= 1 - half, math.inf, x + half)
+    bin = ((x + 1) / (2 * half)).round().clip(0, bins - 1)
+    centre = 2 * half * bin - 1
+    low = np.where(bin == 0, -math.inf, centre - half)
+    high = np.where(bin == bins - 1, math.inf, centre + half)
     below, above = (logistic.cdf(edge, s["mean"], s["scale"]) for edge in (low, high))
     return np.log((s["weight"] * (above - below)).sum(2))

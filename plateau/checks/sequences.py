@@ -70,9 +70,10 @@ def check_values(batch: SequenceBatch, options: OutputOptions) -> list[str]:
         UserError: an output of probabilities has none for them.
     """
     values = batch.values
-    if options.kind == "bernoulli" and not ((values >= 0) & (values <= 1)).all():
+    if options.kind == "bernoulli" and ((values < 0) | (values > 1)).any():
+        outside = _first(batch, (values < 0) | (values > 1))
         raise UserError(
-            f"{options.section}.kind is bernoulli, of 0 and 1; {_first(batch, values.abs() > 1)}"
+            f"{options.section}.kind is bernoulli, of 0 and 1, and {outside}; set another kind"
         )
     if options.kind == "bernoulli" and not ((values == 0) | (values == 1)).all():
         between = _first(batch, (values != 0) & (values != 1))
