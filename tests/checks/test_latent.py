@@ -249,15 +249,17 @@ def test_planted_a_loss_that_is_not_finite_names_the_sequences():
 
 def test_planted_densities_of_normalised_values_are_seen(monkeypatch):
     monkeypatch.setattr(SequenceModel, "log_scale", torch.zeros(()))
+    wrong = model()
     with pytest.raises(UserError, match=r"is -?0\.0000 nats a step larger; of 2 values.* 13\.8629"):
-        check_units(model(), loss_of(model()), batch())
+        check_units(wrong, loss_of(wrong), batch())
 
 
 def test_planted_a_scale_of_all_values_alike_is_seen(monkeypatch):
     half = property(lambda self: self.norm.std.log().sum() / 2)
     monkeypatch.setattr(SequenceModel, "log_scale", half)
+    wrong = model()
     with pytest.raises(UserError, match=r"is 6\.9315 nats a step larger.*\n.*log-scale"):
-        check_units(model(), loss_of(model()), batch())
+        check_units(wrong, loss_of(wrong), batch())
 
 
 def test_planted_a_standard_deviation_that_is_clamped_is_seen():
