@@ -9,6 +9,8 @@ from tests.job import run
 
 SETS = {"train": 12, "dev": 4, "test": 4}
 SMALL = ("training.epochs=2", "training.average_last=1", "decoding.importance_samples=3")
+VRNN = {"hidden_dim": 4, "latent_dim": 2, "feature_dim": 4, "latent_feature_dim": 4}
+VAE = {"latent_dim": 2, "hidden_dim": 4, "channels": 2}
 STROKES = ("vrnn.hidden_dim=16", "vrnn.latent_dim=2", "vrnn.feature_dim=8", "loading.batch_size=4")
 STROKES += ("vrnn.latent_feature_dim=8", "vrnn.output.components=2")
 IMAGES = ("model=vae", "vae.latent_dim=2", "vae.hidden_dim=8", "loading.binarise=dynamic")
@@ -28,11 +30,11 @@ def images(random: np.random.Generator, steps: int) -> np.ndarray:
     return random.random((1, 16))
 
 
-def start(kind: str, *overrides: str) -> Path:
-    """Write the corpus data/toy, check its values, and return an experiment's folder."""
+def make_corpus(kind: str, folder: Path) -> None:
+    """Write a corpus of strokes or images, and check its values."""
     random = np.random.default_rng(0)
     about = About(kind, ("dx", "dy", "pen")) if kind == "strokes" else About(kind, shape=(4, 4))
-    draw, small = (strokes, STROKES) if kind == "strokes" else (images, IMAGES)
+    draw = strokes if kind == "strokes" else images
     sets = {
         name: [
             Sequence(f"{name}-{n}", draw(random, int(random.integers(8, 20))), f"{name}{n % 2}")
@@ -40,8 +42,14 @@ def start(kind: str, *overrides: str) -> Path:
         ]
         for name, number in SETS.items()
     }
-    write_corpus(Path("data/toy"), about, sets)
-    run("local/check_sequences.py", "data/toy")
+    write_corpus(folder, about, sets)
+    run("local/check_sequences.py", str(folder))
+
+
+def start(kind: str, *overrides: str) -> Path:
+    """Write the corpus data/toy, and return the folder of an experiment with it."""
+    make_corpus(kind, Path("data/toy"))
+    small = STROKES if kind == "strokes" else IMAGES
     exp_dir = Path("exp/toy/vrnn/x")
     Path("none.yaml").touch()
     names = ["--corpus", "toy", "--recipe", "vrnn", "--exp-dir", str(exp_dir)]
