@@ -138,13 +138,22 @@ def check_identity(core: LatentModel, options: OutputOptions, dim: int) -> None:
 
 
 def _check_gradients(core: LatentModel, x: Tensor, lengths: Tensor) -> None:
+    one = core(x[:, :1], torch.ones_like(lengths))
     terms = core(x, lengths)
-    for name, term in (("log p(x | z)", terms.log_prob), ("the bound", elbo(terms))):
+    cases = [  # what is a function of which parts
+        ("log p(x | z)", terms.log_prob.sum(), ("prior.",)),
+        ("the bound", elbo(terms).sum(), ()),
+    ]
+    if core.latent_dim:  # in later steps, latents have effects through the recurrence, too
+        cases += [("log p(x | z) of a first step", one.log_prob.sum(), ("prior.", "recurrence."))]
+    for name, term, others in cases:
         core.zero_grad()
-        term.sum().backward(retain_graph=True)
-        missing = [n for n, p in core.named_parameters() if p.grad is None or not p.grad.any()]
-        if name != "the bound":  # latents' prior is in the KL only
-            missing = [n for n in missing if not n.startswith("prior.")]
+        term.backward(retain_graph=True)
+        missing = [
+            n
+            for n, p in core.named_parameters()
+            if not n.startswith(others) and (p.grad is None or not p.grad.any())
+        ]
         if missing:
             raise UserError(
                 f"no gradient of {name} reaches {', '.join(missing)}\n"
