@@ -65,7 +65,7 @@ def check_recipe(
     """What a recipe makes of the options: model, loss, a step of training, and decoding."""
     corpus = corpus_of(options)
     set_seed(options.training.seed)
-    with model_in_memory():
+    with model_in_memory("encoder.…, predictor.…, joiner.…"):
         built = import_module(f"{recipe}.train").build(options)
     usable = {}
     for set_name in filter(None, (TRAIN, corpus.dev_set())):
@@ -97,7 +97,9 @@ def check_recipe(
     )
     batch = load_batch(CutSet.from_cuts([shortest]), options.features)
     decode_batch(batch, 1, encode, searches)
-    check_memory(built.model, built.loss_function, by_duration, options)
+    number = max(1, int(options.loading.max_duration / by_duration[-1].duration))
+    longest = load_batch(CutSet.from_cuts(by_duration[-number:]), options.features)
+    check_memory(built.model, built.loss_function, longest, loader.memory_option)
     return notes
 
 

@@ -16,9 +16,10 @@ from typing import Any, get_type_hints
 import pytest
 
 from plateau.config import UserError
-from plateau.data.frames import FrameOptions
+from plateau.models.vrnn import VrnnOptions
 from plateau.training.schedule import ScheduleOptions, learning_rate
 from tests.use_options import SHORT, Uses, changes_beside, watched
+from tests.vrnn import tiny
 
 ROOT = Path(__file__).parent.parent
 # "Bad" for most fields; where one is good, that must be seen in use.
@@ -31,11 +32,11 @@ def options_classes() -> dict[str, type]:
     from conformer_ctc.options import Options as Ctc
     from toy_peaky.options import Options as Toy
     from transducer.options import Options as Transducer
+    from vrnn.options import Options as Vrnn
 
     found: dict[str, type] = {"--": Toy}
-    for recipe, cls in (("conformer_ctc", Ctc), ("transducer", Transducer)):
+    for recipe, cls in (("conformer_ctc", Ctc), ("transducer", Transducer), ("vrnn", Vrnn)):
         found |= {f"{recipe}:{name}": part for name, part in _parts(cls, "")}
-    found["frames:frames"] = FrameOptions
     for script in sorted(ROOT.glob("egs/*/prepare.py")):
         corpus = script.parent.name
         sys.path.insert(0, str(script.parent))
@@ -111,6 +112,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "--": {"frames": 6, "classes": 2, "target": "0 1", "steps": 3},
     "conformer_ctc:": {"data_dir": "data/toy"},
     "transducer:": {"data_dir": "data/toy"},
+    "vrnn:": {"data_dir": "data/strokes", "vrnn": VrnnOptions(**tiny.VRNN)},
+    "vrnn:vrnn": tiny.VRNN,
+    "vrnn:vae": tiny.VAE,
+    "vrnn:loading": {"batch_size": 4},
+    "vrnn:decoding": {"importance_samples": 2},
     "conformer_ctc:training": {"epochs": 2} | SHORT,
     "conformer_ctc:encoder.conformer": {"dim": 8, "num_layers": 1, "num_heads": 2},
     "transducer:encoder.conformer": {"dim": 8, "num_layers": 1, "num_heads": 2},
@@ -119,7 +125,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "transducer:predictor": {"dim": 8},
     "transducer:decoding": {"methods": ("greedy", "modified_beam", "fast_beam")},
 }
-# Sections that both recipes have, and that are used in the same way in both.
+# Sections that several recipes have, and that are used in the same way where the class is one.
 SHARED = ("features", "tokens", "loading", "training", "training.schedule")
 SHARED += ("training.spec_augment",)
 OUTCOMES: dict[tuple[str, str, str], str] = {}
@@ -139,12 +145,13 @@ def test_what_is_taken_can_be_used(uses, where):
     """By the code that reads the field: what comes of it is finite; or it is refused by then."""
     counts: Counter[str] = Counter()
     for name, value in taken(where):
-        # What is the same in both recipes is done once.
-        same = where.replace("transducer:", "conformer_ctc:")
-        key = (same if where.partition(":")[2] in SHARED else where, name, repr(value))
-        assert CLASSES[key[0]] is CLASSES[where]
+        # What is the same in several recipes is done once.
+        section = where.partition(":")[2]
+        same = f"conformer_ctc:{section}"
+        shared = section in SHARED and CLASSES[same] is CLASSES[where]
+        key = (same if shared else where, name, repr(value))
         if key not in OUTCOMES:
-            OUTCOMES[key] = outcome(uses, where, name, value)
+            OUTCOMES[key] = outcome(uses, key[0], name, value)
         counts[OUTCOMES[key]] += 1
     print(f"{where}: {dict(counts)}")
     assert counts.total() == len(taken(where))
@@ -173,8 +180,10 @@ def outcome(uses: Uses, where: str, name: str, value: Any) -> str:
 
 # What is large in these takes time or memory and nothing else: stage 4 tries it on the machine.
 SIZES = {"dim", "num_layers", "num_heads", "feedforward_dim", "hidden_dim", "subsampling_channels"}
-SIZES |= {"conv_kernel", "frames", "classes", "steps", "batch_sizes"}
+SIZES |= {"latent_dim", "feature_dim", "latent_feature_dim", "components", "masked_dim", "channels"}
+SIZES |= {"importance_samples", "conv_kernel", "frames", "classes", "steps", "batch_sizes"}
 QUICK = ("--", "loss", "loss.prior", "predictor", "encoder.conformer", "encoder.blstm", "decoding")
+QUICK += ("vrnn", "vrnn.output", "vae", "vae.output", "bound")
 
 
 def ends(where: str, name: str) -> list[int | float]:

@@ -4,10 +4,12 @@ import dataclasses
 import importlib
 import json
 import math
+import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from plateau.data.corpus import Corpus
 from plateau.data.features import FeatureOptions, compute_features, make_cuts
 from plateau.data.kaldi import Utterance, read_data_dir, write_data_dir
 from plateau.data.loading import Batch, BatchLoader, load_batch
+from plateau.data.sequence_loading import SequenceLoader
+from plateau.data.sequences import SequenceSet, sequence_corpus
 from plateau.data.tokens import LexiconTokenizer, make_lang, read_lang
 from plateau.decoding.run import decode_test_sets
 from plateau.io import read_json
@@ -28,12 +32,17 @@ from plateau.models.blstm import BlstmOptions
 from plateau.models.encoder import EncoderOptions
 from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions
+from plateau.models.vae import VaeOptions
+from plateau.models.vrnn import VrnnOptions
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
-from plateau.training.interfaces import Loss
+from plateau.training.interfaces import Loss, LossFunction
 from plateau.training.recipe import Recipe, load_final, train
 from plateau.training.spec_augment import SpecAugmentOptions
+from tests.egs.test_iam_ondb import make_corpus as iam_corpus
+from tests.egs.test_omniglot import make_corpus as omniglot_corpus
 from tests.job import run, start
 from tests.training.toy import RATE, speak
+from tests.vrnn import tiny
 
 ARPA = """\\data\\
 ngram 1=6
@@ -52,6 +61,14 @@ ngram 1=6
 SHORT: dict[str, Any] = {"average_last": 1, "spec_augment": SpecAugmentOptions(p=0)}
 # Where a field counts only beside others.
 BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    ("vrnn.output", "bins"): {"kind": "logistics"},
+    ("vrnn.output", "masked_dim"): {"autoregressive": True},
+    ("vrnn.output", "masked_layers"): {"autoregressive": True},
+    ("vae.output", "bins"): {"kind": "logistics"},
+    ("vae.output", "masked_dim"): {"autoregressive": True},
+    ("vae.output", "masked_layers"): {"autoregressive": True},
+    ("vae", "channels"): {"kind": "conv"},
+    ("bound", "kl_steps"): {"kl_schedule": "linear"},
     ("predictor", "zoneout"): {"kind": "lstm"},
     ("loss", "focal_factor"): {"kind": "viterbi", "aligner": "transducer"},
     ("loss", "label_smoothing"): {"kind": "viterbi", "aligner": "transducer"},
@@ -111,14 +128,14 @@ class Uses:
     def __init__(self, folder: Path) -> None:
         """Make them in ``folder``, the current one."""
         self.folder = folder
-        random = np.random.default_rng(0)
+        rng = np.random.default_rng(0)
         sets = {"train": ["ab c", "cc", "a b", "ba", "ab", "c"], "dev": ["a"], "test": ["ab", "c"]}
         for set_name, texts in sets.items():
             Path("audio", set_name).mkdir(parents=True)
             utterances = []
             for number, text in enumerate(texts):
                 audio = f"audio/{set_name}/{number}.wav"
-                soundfile.write(audio, speak(text.replace(" ", ""), random), RATE)
+                soundfile.write(audio, speak(text.replace(" ", ""), rng), RATE)
                 utterances.append(Utterance(f"{set_name}-{number}", set_name, text, audio))
             write_data_dir(Path("data/toy", set_name), utterances)
         self.experiments = {}
@@ -148,7 +165,9 @@ class Uses:
         if where == "--":
             toy_experiment(part)
         elif section == "corpus":
-            {"espeak": self.espeak, "fsdd": self.fsdd}[recipe](part)
+            getattr(self, recipe)(part)
+        elif recipe == "vrnn" and section.split(".")[0] != "training":
+            self.vrnn(section, part)
         elif section.split(".")[0] in ("encoder", "predictor", "joiner", "loss"):
             two_steps(recipe, section, part)
         elif section.split(".")[0] == "training":
@@ -239,6 +258,58 @@ class Uses:
                 values = {record["metric"]: record["value"] for record in records}
                 assert values.keys() >= {"wer", f"rtf_batch_{part.batch_sizes[0]}"}
 
+    def vrnn(self, section: str, part: Any) -> None:
+        """Two steps of training on drawings or images, and an evaluation."""
+        from vrnn.decode import evaluate
+        from vrnn.options import Options
+        from vrnn.train import build
+
+        for kind in ("strokes", "images"):
+            if not Path("data", kind).exists():
+                tiny.make_corpus(kind, Path("data", kind))
+        first, _, rest = section.partition(".")
+        if rest:
+            small = {"vrnn": VrnnOptions(**tiny.VRNN), "vae": VaeOptions(**tiny.VAE)}[first]
+            part = dataclasses.replace(small, **{rest: part})
+        if section:
+            model, kind = ("vae", "images") if first == "vae" else ("vrnn", "strokes")
+            options = Options(data_dir=f"data/{kind}", model=model, vrnn=VrnnOptions(**tiny.VRNN))
+            part = dataclasses.replace(options, **{first: part})
+        corpus = sequence_corpus(part.sequences, part.dev_set, part.test_sets)
+        train = SequenceSet(corpus.root / "train")
+        assert corpus.dev_set() == "dev" and corpus.test_sets() == ["dev", "test"]
+        torch.manual_seed(0)
+        recipe = build(part)
+        batches = SequenceLoader(train, part.loading, train=True).batches()
+        learn(recipe.model, recipe.loss_function, list(islice(batches, 2)) * 2)
+        figures, rows = evaluate(recipe.model.eval(), train, part, part.decoding)
+        assert len(rows) == len(train) and all(map(math.isfinite, figures.values()))
+
+    def strokes(self, part: Any) -> None:
+        """Two lines of handwriting."""
+        prepare = sys.modules["sweep_strokes"]
+        lines = prepare.texts(random.Random(part.seed))
+        made = prepare.make_set("train", 2, part, lines)
+        assert len(made) == 2 and all(np.isfinite(line.values).all() for line in made)
+
+    def omniglot(self, part: Any) -> None:
+        """Characters of 20 drawers."""
+        self._sequences("omniglot", omniglot_corpus, part)
+
+    def iam_ondb(self, part: Any) -> None:
+        """Four forms."""
+        self._sequences("iam_ondb", iam_corpus, part)
+
+    def _sequences(self, name: str, make_corpus: Callable[[Path], Path], part: Any) -> None:
+        values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+        Path(f"{name}.yaml").write_text(json.dumps({"corpus": values}))
+        given = self.folder / f"given_{name}"
+        if not given.exists():
+            make_corpus(given)
+        made = self.folder / name
+        sys.modules[f"sweep_{name}"].main(made, given, Path(f"{name}.yaml"))
+        assert np.isfinite(SequenceSet(made / "train").all).all()
+
     def espeak(self, part: Any) -> None:
         """The plan of all four sets, and a second of speech by it."""
         batch, prepare = importlib.import_module("batch"), sys.modules["sweep_espeak"]
@@ -252,12 +323,12 @@ class Uses:
 
     def fsdd(self, part: Any) -> None:
         """Strings of a few recordings of noise, in three sets."""
-        random = np.random.default_rng(0)
+        rng = np.random.default_rng(0)
         recordings = self.folder / "recordings"
         recordings.mkdir(exist_ok=True)
         for index in (0, 1, 2, 5, 6, 7, 10, 11, 12):
             path = recordings / f"{index % 10}_anna_{index}.wav"
-            soundfile.write(path, random.uniform(-0.5, 0.5, 2000), 8000)
+            soundfile.write(path, rng.uniform(-0.5, 0.5, 2000), 8000)
         prepare = sys.modules["sweep_fsdd"]
         options = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
         prepare.main(self.folder / "fsdd", recordings, **options)
@@ -304,16 +375,21 @@ def two_steps(recipe: str, section: str, part: Any) -> None:
     model, loss_function = {"conformer_ctc": _ctc, "transducer": _transducer}[recipe](
         **parts_of(parts)
     )
+    learn(model, loss_function, [_batch()] * 2)
+
+
+def learn(model: torch.nn.Module, loss_function: LossFunction, batches: list[Any]) -> None:
+    """A step of training on each batch; all stays finite."""
     optimizer = torch.optim.AdamW(model.parameters())
-    for _ in range(2):
-        loss = loss_function(model, _batch())
-        assert loss.total.isfinite(), (section, part)
-        assert loss.total != 0, (section, part)
+    for batch in batches:
+        loss = loss_function(model, batch)
+        assert loss.total.isfinite()
+        assert loss.total != 0
         optimizer.zero_grad()
         (loss.total / loss.tokens).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
-    assert all(parameter.isfinite().all() for parameter in model.parameters()), (section, part)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 def parts_of(parts: dict[str, Any]) -> dict[str, Any]:

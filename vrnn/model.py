@@ -26,14 +26,19 @@ class SequenceModel(nn.Module):
 
     def __init__(self, core: LatentModel, dim: int) -> None:
         super().__init__()
-        self.norm = GlobalNorm(dim)
+        self.norm = GlobalNorm(
+            dim, min_std=0.0
+        )  # of waveforms it may be small, and log_scale has it
         self.core = core
         # Steps of training; the weight of the KL changes with it, and it is in the checkpoint.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, values: Tensor, lengths: Tensor) -> Terms:
-        """The terms of the bound of values (N, T, D), of which ``lengths`` (N,) steps count."""
-        return self.core(self.norm(values), lengths)
+    def forward(self, values: Tensor, lengths: Tensor, noise: Tensor | None = None) -> Terms:
+        """The terms of the bound of values (N, T, D), of which ``lengths`` (N,) steps count.
+
+        See `LatentModel` for the noise.
+        """
+        return self.core(self.norm(values), lengths, noise)
 
     @property
     def log_scale(self) -> Tensor:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 
 import torch
 from lhotse import CutSet
-from lhotse.cut import Cut
 from torch import nn
 
 from plateau.config import UserError
@@ -22,8 +21,7 @@ from plateau.data.features import FeatureOptions, load_statistics
 from plateau.data.loading import enough_memory, is_out_of_memory, load_batch
 from plateau.data.tokens import UNKNOWN, WORD_START, Tokenizer
 from plateau.text import RESERVED
-from plateau.training.experiment import SpeechOptions
-from plateau.training.interfaces import LossFunction
+from plateau.training.interfaces import AnyBatch, LossFunction
 from plateau.training.trainer import TrainingOptions
 
 FASTEST_SPEECH = 40.0  # characters per second; the fastest speakers reach about 25
@@ -177,8 +175,8 @@ def check_model(
 
 
 @contextmanager
-def model_in_memory() -> Iterator[None]:
-    """Where memory runs out while a model is made, say so.
+def model_in_memory(sizes: str) -> Iterator[None]:
+    """Where memory runs out while a model is made, say so, and which options are its sizes.
 
     Raises:
         UserError: it did.
@@ -190,30 +188,29 @@ def model_in_memory() -> Iterator[None]:
             raise
         said = (str(error).strip() or "MemoryError").splitlines()[0]
         raise UserError(
-            "the model does not fit into memory: lower its sizes (encoder.…, predictor.…, joiner.…)"
+            f"the model does not fit into memory: lower its sizes ({sizes})"
             f"\nwhat was said: {said[:200]}"
         ) from None
 
 
 def check_memory(
-    model: nn.Module, loss_function: LossFunction, cuts: list[Cut], options: SpeechOptions
+    model: nn.Module, loss_function: LossFunction, batch: AnyBatch, option: str
 ) -> None:
-    """A step of training on the longest utterances, as many as are a batch.
+    """A step of training on the longest that a batch can be.
 
     Args:
         model: what is trained.
         loss_function: its loss.
-        cuts: the training set, shortest first.
-        options: of the experiment.
+        batch: the longest.
+        option: what makes batches smaller.
 
     Raises:
         UserError: it takes too much memory.
     """
-    longest = cuts[-1].duration
-    number = max(1, int(options.loading.max_duration / longest))
-    print(f"the longest training utterance is {cuts[-1].id}, {longest:.1f} s", flush=True)
-    batch = load_batch(CutSet.from_cuts(cuts[-number:]), options.features)
+    longest = int(batch.lengths.argmax())
+    name, amount = batch.ids[longest], batch.amount(int(batch.lengths[longest]))
+    print(f"the longest training {batch.things[:-1]} is {name}, {amount}", flush=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
-    with enough_memory(batch, "loading.max_duration"):
+    with enough_memory(batch, option):
         loss_function(model, batch.to(device)).total.backward()

@@ -102,6 +102,10 @@ class SequenceLoader:
         ]
         self.total_size = sum(end - start for _, start, end in self._windows)
 
+    def num_batches(self) -> int:
+        """Batches of an epoch, of all processes."""
+        return -(-len(self._windows) // self._options.batch_size)
+
     def batches(self, epoch: int = 0, skip: int = 0) -> Iterator[SequenceBatch]:
         """The batches of an epoch without the first ``skip``, this process's share of them.
 

@@ -155,7 +155,7 @@ class SequenceSet:
         """
         self.folder = Path(folder)
         path = self.folder / "sequences.jsonl"
-        self.ids, self.writers, self.texts, self.lengths, self._sums = [], [], [], [], []
+        self.ids, self.writers, self.texts, self.lengths, self.sums = [], [], [], [], []
         for number, text in enumerate(read_lines(path), start=1):
             try:
                 line = json.loads(text)
@@ -163,7 +163,7 @@ class SequenceSet:
                 self.writers.append(str(line["writer"]))
                 self.texts.append(str(line["text"]))
                 self.lengths.append(int(line["length"]))
-                self._sums.append(int(line["crc32"]))
+                self.sums.append(int(line["crc32"]))
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise UserError(f"{path}:{number}: not a line of a sequence: {error}") from None
         self._starts = np.cumsum([0, *self.lengths])
@@ -209,7 +209,7 @@ class SequenceSet:
             UserError: they are not what was written.
         """
         found = np.array(self._values[self._starts[index] : self._starts[index + 1]])
-        if zlib.crc32(found.tobytes()) != self._sums[index]:
+        if zlib.crc32(found.tobytes()) != self.sums[index]:
             raise UserError(
                 f"{self.folder / 'values.npy'}: the values of {self.ids[index]} were changed "
                 "(their checksum differs): make the set again"

@@ -49,6 +49,15 @@ class BoundOptions:
             free_nats_steps=COUNT,
         )
 
+    def check_steps(self, steps: int) -> list[str]:
+        """What comes after the end of a training of so many steps."""
+        if self.kl_schedule == "linear" and self.kl_steps > steps:
+            return [
+                f"bound.kl_steps is {self.kl_steps}, and the training has {steps} steps: the "
+                f"factor of the KL ends at {self.weight_at(steps):.3g}"
+            ]
+        return []
+
     def weight_at(self, step: int) -> float:
         """Factor of the KL at a step of training, from 0."""
         if self.kl_schedule == "none":

@@ -15,13 +15,15 @@ class GlobalNorm(nn.Module):
 
     Args:
         num_features: F.
+        min_std: a smaller standard deviation counts as this one.
     """
 
     mean: torch.Tensor  # (F,)
     std: torch.Tensor  # (F,)
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self, num_features: int, min_std: float = MIN_STD) -> None:
         super().__init__()
+        self.min_std = min_std
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("std", torch.ones(num_features))
 
@@ -42,4 +44,4 @@ class GlobalNorm(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Normalise features (N, T, F), or (…, F)."""
-        return (features - self.mean) / self.std.clamp(min=MIN_STD)
+        return (features - self.mean) / self.std.clamp(min=self.min_std)

@@ -48,6 +48,10 @@ class AnyBatch(Protocol):
     def size(self) -> float:
         """How much of an epoch it is, in the unit of its loader."""
 
+    @staticmethod
+    def amount(length: int) -> str:
+        """How long one of this length is."""
+
     def to(self, device: torch.device) -> "AnyBatch":
         """The same batch with its tensors on ``device``."""
 

@@ -56,8 +56,11 @@ def strokes_of(form: str, line: int) -> list[Stroke]:
 
 @pytest.fixture
 def corpus(tmp_path) -> Path:
+    return make_corpus(tmp_path / "iam")
+
+
+def make_corpus(root: Path) -> Path:
     """Four forms of two lines, a form in each list."""
-    root = tmp_path / "iam"
     for form, writer in FORMS.items():
         for line in (1, 2):
             path = place(root, "lineStrokes", form) / f"{form}-{line:02d}.xml"

@@ -29,8 +29,11 @@ def line_of(drawer: int) -> str:
 
 @pytest.fixture
 def corpus(tmp_path) -> Path:
+    return make_corpus(tmp_path / "omniglot")
+
+
+def make_corpus(folder: Path) -> Path:
     """Two alphabets with a character each, by 20 drawers, as the zip that is published."""
-    folder = tmp_path / "omniglot"
     folder.mkdir()
     with zipfile.ZipFile(folder / f"{SMALL}.zip", "w") as archive:
         for alphabet in ("Greek", "Latin"):

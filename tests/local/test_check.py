@@ -42,8 +42,6 @@ def one_thread():
 class Job:
     """Stages 1 to 4 of a corpus of tones, in the current folder."""
 
-    exp_dir = Path("exp/toy/conformer_ctc/x")
-
     def __init__(self, load_script):
         self.scripts = {
             name: load_script(name)
@@ -64,7 +62,7 @@ class Job:
         write_data_dir(Path("data/toy", set_name), utterances)
 
     def prepare(self, *overrides: str, recipe: str = "conformer_ctc") -> None:
-        self.recipe = recipe
+        self.exp_dir = Path("exp/toy", recipe, "x")
         options = config.resolve(options_class(recipe), {}, [*OVERRIDES, *overrides])
         config.save(options, self.exp_dir / "config.yaml")
         self.scripts["make_manifests"].main(Path("data/toy"))

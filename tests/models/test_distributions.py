@@ -1,10 +1,12 @@
+import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import bernoulli, logistic, multivariate_normal, norm
 
+from plateau.checks.outputs import scipy_log_prob
 from plateau.config import UserError
 from plateau.models.distributions import MAX_CORRELATION, OutputOptions, make_output
 
@@ -98,43 +100,17 @@ def test_the_mistake_of_the_seed_in_numbers():
     assert (right - wrong).sum().item() == pytest.approx(normaliser - of_two)
 
 
-def scipy_log_prob(kind, statistics, x):
-    """Of one x (D,), from the parameters that `statistics` says; not autoregressive."""
-    s = {name: value.numpy() for name, value in statistics.items()}
-    if kind == "gaussian":
-        return norm(s["mean"], s["sigma"]).logpdf(x).sum()
-    if kind == "bernoulli":
-        return bernoulli(s["probability"]).logpmf(x).sum()
-    if kind == "mixture":
-        densities = [norm(m, sd).pdf(x).prod() for m, sd in zip(s["mean"], s["sigma"], strict=True)]
-        return math.log(s["weight"] @ densities)
-    if kind == "logistics":
-        half, total = 1 / (BINS - 1), 0.0
-        for d, value in enumerate(x):
-            low = -math.inf if value == -1 else value - half
-            high = math.inf if value == 1 else value + half
-            components = logistic(s["mean"][d], s["scale"][d])
-            total += math.log(s["weight"][d] @ (components.cdf(high) - components.cdf(low)))
-        return total
-    density = 0.0
-    for weight, mean, (a, b), rho in zip(
-        s["weight"], s["mean"], s["sigma"], s["correlation"], strict=True
-    ):
-        covariance = [[a * a, rho * a * b], [rho * a * b, b * b]]
-        density += weight * multivariate_normal(mean, covariance).pdf(x[:2])
-    return math.log(density) + bernoulli(s["probability"][0]).logpmf(x[2])
-
-
-@pytest.mark.parametrize("kind", DIM)
-def test_log_probabilities_are_scipys(kind):
-    output, given = make(kind), hidden(4)
+@every
+def test_log_probabilities_are_scipys(kind, autoregressive):
+    output, given, options = make(kind, autoregressive), hidden(4), OutputOptions(kind, K)
+    options = dataclasses.replace(options, autoregressive=autoregressive, bins=BINS)
     x = {"strokes": [0.3, -0.8, 1.0], "bernoulli": [1.0, 0.0, 1.0]}
-    value = torch.tensor(x.get(kind, [-1.0, 7 / 15]), dtype=torch.double)
-    for row in given:
-        expected = scipy_log_prob(kind, output.statistics(row), value.numpy())
-        assert output.log_prob(row, value).item() == pytest.approx(expected, abs=1e-9)
-        planted = scipy_log_prob(kind, output.statistics(row + 0.1), value.numpy())
-        assert output.log_prob(row, value).item() != pytest.approx(planted, abs=1e-9)
+    value = torch.tensor(x.get(kind, [-1.0, 7 / 15]), dtype=torch.double).expand(4, -1)
+    found = output.log_prob(given, value).detach().numpy()
+    expected = scipy_log_prob(options, output.statistics(given, value), value)
+    assert found == pytest.approx(expected, abs=1e-9)
+    planted = scipy_log_prob(options, output.statistics(given + 0.1, value), value)
+    assert not np.isclose(found, planted, atol=1e-9).any()
 
 
 def test_statistics_of_strokes_follow_graves():

@@ -5,30 +5,14 @@ import pytest
 import torch
 
 from plateau.checks.exact import ppca_log_likelihood, within_bound
+from plateau.checks.linear import double, vae_of
 from plateau.config import UserError
 from plateau.models.bounds import elbo, importance_weighted
 from plateau.models.vae import Vae, VaeOptions, VaeOutputOptions
-from tests.models.linear import FLOOR, double, raw, set_linear
 
 # Probabilistic PCA whose columns are orthogonal: the posterior's covariance is then diagonal.
 W, MEAN, SIGMA = double([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]]), double([0.5, -1.0, 2.0]), 0.6
 LENGTHS = torch.tensor([3, 1, 2])
-
-
-def linear_vae():
-    """A VAE that is this model, with its exact posterior (Tipping, Bishop 1999, eq. 7)."""
-    output = VaeOutputOptions("gaussian", min_sigma=FLOOR)
-    options = VaeOptions("mlp", 2, num_layers=0, min_sigma=FLOOR, output=output)
-    model = Vae(3, options).double()
-    M = W.T @ W + SIGMA**2 * torch.eye(2)  # diagonal
-    weight = M.inverse() @ W.T
-    sigma = SIGMA / M.diagonal().sqrt()
-    shift = [*(-weight @ MEAN).tolist(), *(raw(s) for s in sigma.tolist())]
-    set_linear(model.posterior.linear, [*weight.tolist(), [0] * 3, [0] * 3], shift)
-    rows = [row for weights in W.tolist() for row in (weights, [0.0, 0.0])]
-    bias = [value for mean in MEAN.tolist() for value in (mean, raw(SIGMA))]
-    set_linear(model.output.parameters_of, rows, bias)
-    return model
 
 
 def images(num, steps=3):
@@ -41,18 +25,18 @@ def test_with_a_linear_decoder_and_the_exact_posterior_the_bound_is_exact():
     x = images(40)
     lengths = torch.full((40,), 3)
     exact = ppca_log_likelihood(x, W, MEAN, SIGMA)
-    terms = linear_vae()(x, lengths)
+    terms = vae_of(W, MEAN, SIGMA)(x, lengths)
     found = elbo(terms, analytic_kl=False)
     torch.testing.assert_close(found, exact.sum(1), atol=1e-6, rtol=0)
     per_step = terms.log_prob - terms.log_ratio.sum(2)
     torch.testing.assert_close(per_step, exact, atol=1e-6, rtol=0)
-    several = importance_weighted(linear_vae(), x, lengths, 7, chunk=3)
+    several = importance_weighted(vae_of(W, MEAN, SIGMA), x, lengths, 7, chunk=3)
     torch.testing.assert_close(several, exact.sum(1), atol=1e-6, rtol=0)
 
 
 def test_the_bound_with_the_kl_in_closed_form_is_exact_in_the_mean():
     x = images(1, 1).expand(4000, 1, 3)
-    found = elbo(linear_vae()(x, torch.ones(4000).long()))
+    found = elbo(vae_of(W, MEAN, SIGMA)(x, torch.ones(4000).long()))
     exact = ppca_log_likelihood(x[0, 0], W, MEAN, SIGMA)
     assert (found.mean() - exact).abs() < 4 * found.std() / 4000**0.5
     assert (found.mean() - exact - 0.1).abs() > 4 * found.std() / 4000**0.5
@@ -61,7 +45,7 @@ def test_the_bound_with_the_kl_in_closed_form_is_exact_in_the_mean():
 def test_with_another_posterior_the_bound_is_below_and_grows_with_samples():
     x, lengths = images(400, 1), torch.ones(400).long()
     exact = ppca_log_likelihood(x, W, MEAN, SIGMA).sum(1)
-    model = linear_vae()
+    model = vae_of(W, MEAN, SIGMA)
     with torch.no_grad():
         model.posterior.linear.bias += double([0.5, 0.2, 0.5, 0.5])
     torch.manual_seed(0)
@@ -82,14 +66,14 @@ PLANTED = {
 def test_planted_mistakes_in_the_kl_exceed_the_exact_log_likelihood(name):
     x, lengths = images(400, 1), torch.ones(400).long()
     exact = ppca_log_likelihood(x, W, MEAN, SIGMA).sum(1)
-    terms = linear_vae()(x, lengths)
+    terms = vae_of(W, MEAN, SIGMA)(x, lengths)
     assert within_bound(elbo(terms), exact)
     assert not within_bound(PLANTED[name](terms).sum(1), exact)
 
 
 def test_samples_are_of_the_model():
     torch.manual_seed(0)
-    drawn = linear_vae().sample(5000, 2)
+    drawn = vae_of(W, MEAN, SIGMA).sample(5000, 2)
     assert drawn.shape == (5000, 2, 3)
     drawn = drawn.flatten(0, 1) - MEAN
     products = drawn.unsqueeze(2) * drawn.unsqueeze(1)

@@ -7,11 +7,11 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.utils.stateless import functional_call
 
 from plateau.checks.exact import within_bound
+from plateau.checks.linear import raw, steady, vrnn_of
 from plateau.config import UserError
 from plateau.models.bounds import BoundOptions, elbo, importance_weighted, objective
 from plateau.models.distributions import OutputOptions
 from plateau.models.vrnn import PRESETS, Vrnn, VrnnOptions
-from tests.models.linear import raw, steady, vrnn_of
 
 D, H, Z = 3, 5, 2
 LENGTHS = torch.tensor([6, 2, 5, 1])
@@ -193,13 +193,14 @@ def test_every_parameter_learns(kind, cell, autoregressive):
         assert parameter.grad is not None and parameter.grad.any(), name
 
 
-def test_by_hand_the_bound_is_the_exact_log_likelihood():
+@pytest.mark.parametrize("kind", ["vrnn", "vrnn_i"])
+def test_by_hand_the_bound_is_the_exact_log_likelihood(kind):
     """With the exact posterior, whatever is drawn: that of a Kalman filter."""
     x = TRUTH.sample(50, 12, torch.Generator().manual_seed(0))
     exact = TRUTH.log_likelihood(x)
     lengths = torch.randint(1, 13, (50,), generator=torch.Generator().manual_seed(1))
     counted = exact.masked_fill(torch.arange(12) >= lengths[:, None], 0.0).sum(1)
-    model = vrnn_of(TRUTH)
+    model = vrnn_of(TRUTH, kind)
     torch.manual_seed(2)
     found = elbo(model(x, lengths), analytic_kl=False)
     torch.testing.assert_close(found, counted, atol=1e-6, rtol=0)
