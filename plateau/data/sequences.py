@@ -73,11 +73,11 @@ def read_about(corpus_dir: Path) -> About:
         UserError: there is none, or it is not one.
     """
     path = corpus_dir / "about.json"
+    if not path.exists():
+        raise UserError(f"{path}: no such file; is {corpus_dir} a corpus of sequences?")
     try:
         found = read_json(path)
         return About(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; is {corpus_dir} a corpus of sequences?") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: does not say what a corpus of sequences is: {error}") from None
 
@@ -256,11 +256,11 @@ def read_statistics(root: Path) -> tuple[Tensor, Tensor]:
         UserError: they are not there, or damaged.
     """
     path = root / "statistics.json"
+    if not path.exists():
+        raise UserError(f"{path}: no such file; stage 3 of ./run.sh makes it")
     try:
         found = read_json(path)
         mean, std = (torch.tensor(found[name], dtype=torch.float32) for name in ("mean", "std"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; stage 3 of ./run.sh makes it") from None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not mean and std of a corpus: {error}") from None
     finite = mean.isfinite().all() and std.isfinite().all()

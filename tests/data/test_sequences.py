@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from plateau.data.sequence_loading import SequenceLoader, SequenceLoadingOptions, make_batch
 from plateau.data.sequences import (
     About,
     Sequence,
-    SequenceLoader,
-    SequenceLoadingOptions,
     SequenceSet,
-    make_batch,
     read_about,
     with_steps,
     write_about,
