@@ -129,6 +129,9 @@ def convert_file(old: Path) -> None:
     if aside.exists():
         raise UserError(f"{aside}: there already, so {old} cannot be kept there; move it away")
     state = read_pickled(old)
+    progress = state.get("progress", {})
+    if "seconds_of_audio" in progress:  # its name when all data was audio
+        progress["seen"] = progress.pop("seconds_of_audio")
     if not new.exists():  # else a conversion was interrupted, or both were trained
         try:
             checkpoint.save(state, new)
