@@ -1,5 +1,4 @@
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +7,6 @@ import vrnn.check
 import vrnn.decode
 from plateau.config import UserError
 from plateau.models.distributions import Output
-from tests.job import run
 from tests.vrnn.tiny import start
 from vrnn.check import main
 
@@ -57,15 +55,6 @@ def test_what_comes_after_the_end_is_told(capsys):
     said_of = [line for line in said(capsys) if line.startswith("note: ")]
     assert "the training has 6 steps: the learning rate does not reach" in said_of[0]
     assert "bound.kl_steps is 10000, and the training has 6 steps: the factor of" in said_of[1]
-
-
-def test_without_statistics_stage_3_helps():
-    exp_dir = start("strokes")
-    Path("data/toy/statistics.json").unlink()
-    with pytest.raises(UserError, match=r"statistics\.json: no such file; stage 3 of ./run\.sh m"):
-        main(exp_dir)
-    run("local/check_sequences.py", "data/toy")
-    main(exp_dir)
 
 
 def test_planted_the_seed_s_mistake_is_an_error(monkeypatch):
