@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from plateau.data.sequences import Sequence, SequenceSet
+from plateau.errors import UserError
 from plateau.ranges import at_least, check_options
 
 
@@ -110,7 +111,7 @@ class SequenceLoader:
         """The batches of an epoch without the first ``skip``, this process's share of them.
 
         Raises:
-            UserError: values are not what was written.
+            UserError: values are not what was written, or there is no batch for a process.
         """
         size = self._options.batch_size
         order = sorted(self._windows, key=lambda w: w[2] - w[1])
@@ -124,7 +125,12 @@ class SequenceLoader:
         if self._train:
             chunks = [chunks[i] for i in random.permutation(len(chunks))]
             # As many for each process: they wait for each other.
-            chunks = chunks[: len(chunks) // self._world_size * self._world_size] or chunks
+            chunks = chunks[: len(chunks) // self._world_size * self._world_size]
+            if not chunks:
+                raise UserError(
+                    f"{self._set.folder}: {len(order)} sequences are fewer batches than there are "
+                    f"processes, {self._world_size}: lower loading.batch_size, or --num-gpus"
+                )
         numbered = list(enumerate(chunks))
         for number, chunk in numbered[self._rank :: self._world_size][skip:]:
             # A batch has its own random numbers: none are drawn for those that are skipped.

@@ -174,6 +174,8 @@ def test_processes_share_an_epoch(folder):
     ids = [id for share in shares for batch in share for id in batch.ids]
     # of 13 batches, one would be too many
     assert len(set(ids)) == len(ids) >= 46
+    with pytest.raises(UserError, match=r"fewer batches than there are processes, 14: lower"):
+        epoch(folder, rank=0, world_size=14)
 
 
 def test_windows_cover_a_sequence_while_training_and_not_while_evaluating(sequences, folder):
