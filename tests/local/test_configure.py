@@ -132,9 +132,9 @@ def test_sets_are_kept_until_others_are_named(configure):
         ("tokens.kind=phone tokens.lexicon=x", "lang_phone"),
     ],
 )
-def test_it_prints_the_token_folder(configure, override, lang):
+def test_it_prints_the_kind_of_data_and_the_token_folder(configure, override, lang):
     configure("--", *override.split())
-    assert configure.printed() == lang + "\n"
+    assert configure.printed() == f"speech {lang}\n"
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,9 @@ def test_sound_is_a_file_at_the_corpus_rate(models):
 
 def test_an_id_becomes_a_folder_within_the_experiments(models):
     exp_dir, _ = models["strokes"]
-    before = set((exp_dir / "samples").iterdir())
+    before = set(exp_dir.glob("samples/*"))  # of other tests
     run("vrnn/sample.py", str(exp_dir), "--prime", f"test-{HOSTILE}", "--num", "1")
-    (made,) = set((exp_dir / "samples").iterdir()) - before
+    (made,) = set(exp_dir.glob("samples/*")) - before
     assert (made / "1.svg").is_file()
 
 
