@@ -3,7 +3,6 @@
 `python vrnn/train.py exp/<corpus>/vrnn/<exp>` trains what its config.yaml says.
 """
 
-import dataclasses
 from pathlib import Path
 
 from torch import nn
@@ -15,8 +14,7 @@ from plateau.models.bounds import BoundOptions, elbo, objective
 from plateau.training.distributed import join
 from plateau.training.experiment import Experiment
 from plateau.training.interfaces import Loss, LossFunction
-from plateau.training.recipe import Recipe, build_seeded, size_of
-from plateau.training.trainer import Trainer
+from plateau.training.recipe import Recipe, build_seeded, fit
 from vrnn.model import SequenceModel, build_model
 from vrnn.options import Options
 from vrnn.watch import make_watch
@@ -77,22 +75,15 @@ def main(exp_dir: Path) -> None:
         for name, sequences in sets.items()
     }
     watched = sets[dev or TRAIN]
-    if workers.is_main:
-        print(f"{size_of(recipe.model)}, {loaders[TRAIN].total_size} steps an epoch")
-    trainer = Trainer(
-        recipe.model,
-        recipe.loss_function,
-        loaders[TRAIN],
-        loaders.get(dev),
-        options.training,
+    fit(
         exp_dir,
-        workers,
-        dataclasses.asdict(options),
-        recipe.watch,
+        options,
+        recipe,
+        (loaders[TRAIN], f"{loaders[TRAIN].total_size} steps"),
+        loaders.get(dev),
         make_batch(watched[index] for index in range(min(WATCHED, len(watched)))),
+        workers,
     )
-    trainer.run()
-    workers.close()
 
 
 if __name__ == "__main__":

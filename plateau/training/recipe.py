@@ -22,7 +22,7 @@ from plateau.training.experiment import (
     corpus_of,
     lang_dir,
 )
-from plateau.training.interfaces import LossFunction, Watch
+from plateau.training.interfaces import AnyBatch, Loader, LossFunction, Watch
 from plateau.training.selection import long_enough
 from plateau.training.trainer import Trainer
 
@@ -115,25 +115,53 @@ def train(exp_dir: Path, options: SpeechOptions, build: Callable[[SpeechOptions]
             rank=workers.rank,
             world_size=workers.world_size,
         )
+    hours = loaders[TRAIN].total_size / 3600
+    fit(
+        exp_dir,
+        options,
+        recipe,
+        (loaders[TRAIN], f"{hours:.2f} h of training speech"),
+        loaders.get(dev),
+        load_batch(watched, options.features),
+        workers,
+    )
+
+
+def fit(
+    exp_dir: Path,
+    options: ExperimentOptions,
+    recipe: Recipe,
+    train: tuple[Loader, str],
+    dev: Loader | None,
+    watched: AnyBatch,
+    workers: Workers,
+) -> None:
+    """Train a recipe on whatever its loaders give, or go on with it; then leave the workers.
+
+    Args:
+        exp_dir: the experiment's folder.
+        options: they go into the checkpoints.
+        recipe: made by `build_seeded`.
+        train: loader of the training set, and how much that is, in words.
+        dev: loader of the development set, if there is one.
+        watched: the batch that TensorBoard shows.
+        workers: of which this process is one.
+    """
+    loader, amount = train
     if workers.is_main:
-        hours = loaders[TRAIN].total_size / 3600
-        print(f"{size_of(recipe.model)}, {hours:.2f} h of training speech an epoch")
+        parameters = sum(p.numel() for p in recipe.model.parameters())
+        print(f"{parameters / 1e6:.2f} M parameters, {amount} an epoch")
     trainer = Trainer(
         recipe.model,
         recipe.loss_function,
-        loaders[TRAIN],
-        loaders.get(dev),
+        loader,
+        dev,
         options.training,
         exp_dir,
         workers,
         dataclasses.asdict(options),
         recipe.watch,
-        load_batch(watched, options.features),
+        watched,
     )
     trainer.run()
     workers.close()
-
-
-def size_of(model: nn.Module) -> str:
-    """How many parameters a model has, in words."""
-    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters"
