@@ -73,6 +73,8 @@ def start(clone):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # In a terminal it is so; what is started in the background by a script ignores Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         jobs.append(job)
         return job
