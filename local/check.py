@@ -1,5 +1,6 @@
 """Stage 4: look for mistakes in data and options before hours are spent on training."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -44,23 +45,27 @@ def main(exp_dir: Path) -> None:
     check_statistics(corpus)
     if not corpus.test_sets():
         raise corpus.nothing_to_decode()
-    train = corpus.cuts(TRAIN)
-    check_lengths(TRAIN, train, options.loading.max_duration)
-    if dev := corpus.dev_set():
-        check_lengths(dev, corpus.cuts(dev), options.loading.max_duration)
+    # Read once: each is gone through several times.
+    sets = {name: corpus.cuts(name).to_eager() for name in corpus.used_sets()}
+    train = sets[TRAIN]
+    for set_name in filter(None, (TRAIN, corpus.dev_set())):
+        check_lengths(set_name, sets[set_name], options.loading.max_duration)
     notes = check_transcripts(TRAIN, train, tokenizer)
     for set_name in corpus.test_sets():
-        cuts = corpus.cuts(set_name)
-        notes += check_transcripts(set_name, cuts, tokenizer)
-        notes += check_overlap(set_name, cuts, train)
-    notes += check_recipe(recipe, exp_dir, options, tokenizer, train)
+        notes += check_transcripts(set_name, sets[set_name], tokenizer)
+        notes += check_overlap(set_name, sets[set_name], train)
+    notes += check_recipe(recipe, exp_dir, options, tokenizer, sets)
     for note in notes:
         print(f"note: {note}")
     print(f"checked {len(train)} training utterances and {recipe}: ready to train")
 
 
 def check_recipe(
-    recipe: str, exp_dir: Path, options: SpeechOptions, tokenizer: Tokenizer, train: CutSet
+    recipe: str,
+    exp_dir: Path,
+    options: SpeechOptions,
+    tokenizer: Tokenizer,
+    sets: Mapping[str, CutSet],
 ) -> list[str]:
     """What a recipe makes of the options: model, loss, a step of training, and decoding."""
     corpus = corpus_of(options)
@@ -70,7 +75,7 @@ def check_recipe(
     usable = {}
     for set_name in filter(None, (TRAIN, corpus.dev_set())):
         usable[set_name] = long_enough(
-            train if set_name == TRAIN else corpus.cuts(set_name),
+            sets[set_name],
             tokenizer,
             built.model.output_lengths,
             built.frames_needed,

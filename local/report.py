@@ -95,8 +95,8 @@ def main(
     corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
     set_name, method = decoded(exp_dir, corpus, set, method)
     decode_dir = experiment.decode_dir(set_name, method)
-    ids = corpus.cuts(set_name).ids
-    scored = {u.id: u for u in read_scores(decode_dir, ids).utterances}
+    cuts = {cut.id: cut for cut in corpus.cuts(set_name)}
+    scored = {u.id: u for u in read_scores(decode_dir, cuts).utterances}
     named = utterances.replace(",", " ").split()
     if min(worst, median) < 0 or worst + median + len(named) > MAX_UTTERANCES:
         raise UserError(f"--worst, --median, --utterances: choose 0 to {MAX_UTTERANCES} utterances")
@@ -108,8 +108,7 @@ def main(
     if aligned.exists():
         known["aligned"] = read_ctm(aligned)
     device = next(model.parameters()).device
-    cuts = {cut.id: cut for cut in corpus.cuts(set_name) if cut.id in reasons}
-    check_there(files_of(cut.recording for cut in corpus.cuts(set_name)))
+    check_there(files_of(cut.recording for cut in cuts.values()))
     shown = []
     for id, why in reasons.items():
         if id not in cuts:

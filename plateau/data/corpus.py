@@ -82,9 +82,17 @@ class Corpus:
             f"{sets}\nname some: ./run.sh … --test-sets '{sets}', or put one in {self.root}/test"
         )
 
+    def used_sets(self) -> list[str]:
+        """Sets that are trained on, looked at while training, or decoded, each once, in that order.
+
+        Raises:
+            UserError: one that is named is not there.
+        """
+        return list(dict.fromkeys(filter(None, (TRAIN, self.dev_set(), *self.test_sets()))))
+
     def unused_sets(self) -> list[str]:
-        """Sets that are neither trained on, nor looked at while training, nor decoded."""
-        used = {TRAIN, self.dev_set(), *self.test_sets()}
+        """The others."""
+        used = self.used_sets()
         return [s for s in self.sets() if s not in used]
 
     def check_train(self) -> None:
