@@ -14,14 +14,13 @@ from plateau.config import UserError, cli
 from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, encode_words, read_lang
 from plateau.decoding.ctc import greedy_search, one_best, prefix_beam_search
-from plateau.decoding.run import Encode, Search, decode_test_sets, single
+from plateau.decoding.run import Encode, Search, decode, single
 from plateau.graphs.ctc import ctc_topology, lexicon_graph
 from plateau.graphs.dense import emission_scores
 from plateau.graphs.loss import collapses
 from plateau.models.ctc import CtcModel
 from plateau.text import normalise
-from plateau.training.experiment import Experiment, corpus_of, lang_dir
-from plateau.training.recipe import load_final
+from plateau.training.experiment import corpus_of, lang_dir
 
 
 def check_methods(
@@ -128,13 +127,7 @@ def main(exp_dir: Path) -> None:
     Args:
         exp_dir: the experiment's folder, trained
     """
-    experiment = Experiment(exp_dir)
-    options, model = load_final(experiment, Options, build_model)
-    decoding = experiment.options(Options).decoding  # which may have changed since
-    encode, methods = decoder(model, options, decoding)
-    factor = model.encoder.subsampling_factor
-    tokenizer = read_lang(lang_dir(options))
-    decode_test_sets(experiment, options, decoding, tokenizer, factor, encode, methods)
+    decode(exp_dir, Options, build_model, decoder)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from torch import Tensor
 from plateau.config import cli
 from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, read_lang
-from plateau.decoding.run import Encode, Search, decode_test_sets, single
+from plateau.decoding.run import Encode, Search, decode, single
 from plateau.decoding.transducer import (
     fast_beam_search,
     greedy_search,
@@ -18,8 +18,7 @@ from plateau.decoding.transducer import (
 from plateau.graphs.transducer_decoding import lg_graph, trivial_graph
 from plateau.models.transducer import TransducerModel
 from plateau.text import normalise
-from plateau.training.experiment import Experiment, corpus_of, lang_dir
-from plateau.training.recipe import load_final
+from plateau.training.experiment import corpus_of, lang_dir
 from transducer.options import DecodingOptions, Options
 from transducer.train import build_model
 
@@ -103,13 +102,7 @@ def main(exp_dir: Path) -> None:
     Args:
         exp_dir: the experiment's folder, trained
     """
-    experiment = Experiment(exp_dir)
-    options, model = load_final(experiment, Options, build_model)
-    decoding = experiment.options(Options).decoding  # which may have changed since
-    encode, methods = decoder(model, options, decoding)
-    factor = model.encoder.subsampling_factor
-    tokenizer = read_lang(lang_dir(options))
-    decode_test_sets(experiment, options, decoding, tokenizer, factor, encode, methods)
+    decode(exp_dir, Options, build_model, decoder)
 
 
 if __name__ == "__main__":

@@ -150,14 +150,21 @@ def _check_seconds(path: Path, id: str, *times: float) -> None:
         raise UserError(f"{path}: not written: {id} has a time that is none, {list(times)} s")
 
 
-def _check_ids(path: Path, ids: Iterable[str]) -> None:
-    """As `check_fields`, and that `for_sclite` leaves them different."""
+def one_for_sclite(ids: Iterable[str]) -> tuple[str, str] | None:
+    """The first two different ids that `for_sclite` makes one of, if there are such."""
     found: dict[str, str] = {}
     for id in ids:
-        check_fields(path, id)
         other = found.setdefault(for_sclite(id), id)
         if other != id:
-            raise UserError(f"{path}: not written: {other} and {id} would be one id for sclite")
+            return other, id
+    return None
+
+
+def _check_ids(path: Path, ids: Sequence[str]) -> None:
+    """As `check_fields`, and that `for_sclite` leaves them different."""
+    check_fields(path, *ids)
+    if same := one_for_sclite(ids):
+        raise UserError(f"{path}: not written: {' and '.join(same)} would be one id for sclite")
 
 
 def write_trn(path: Path, texts: Mapping[str, str]) -> None:
@@ -166,7 +173,7 @@ def write_trn(path: Path, texts: Mapping[str, str]) -> None:
     Raises:
         UserError: an id or a text could not be read back.
     """
-    _check_ids(path, texts)
+    _check_ids(path, list(texts))
     for id, text in texts.items():
         if "\n" in text or text != text.strip():
             raise UserError(f"{path}: not written: the text of {id} is not one line of words")
@@ -198,7 +205,7 @@ def write_stm(path: Path, segments: Iterable[Segment]) -> None:
         UserError: an id, a text or a time cannot be in such a line.
     """
     segments = list(segments)
-    _check_ids(path, (segment.utterance for segment in segments))
+    _check_ids(path, [segment.utterance for segment in segments])
     lines = []
     for utterance, speaker, duration, text in segments:
         check_fields(path, speaker)

@@ -4,23 +4,26 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from plateau.config import UserError
+from plateau.config import T, UserError
 from plateau.data.corpus import Corpus
 from plateau.data.loading import Batch, enough_memory, load_batch
-from plateau.data.tokens import Tokenizer
+from plateau.data.tokens import Tokenizer, read_lang
 from plateau.decoding.evaluate import Decoded, Hypothesis, evaluate
-from plateau.decoding.files import for_sclite
+from plateau.decoding.files import for_sclite, one_for_sclite
 from plateau.io import write_json
 from plateau.ranges import COUNT, Range, at_least, check_options
 from plateau.results import RTF, make_records
-from plateau.training.experiment import Experiment, SpeechOptions, corpus_of
+from plateau.training.experiment import Experiment, SpeechOptions, corpus_of, lang_dir
+from plateau.training.recipe import load_final
 
 Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # From what `Encode` gives to an n-best list for each utterance: best first, at least one.
@@ -72,15 +75,36 @@ def cuts_to_decode(corpus: Corpus, set_name: str) -> list[Cut]:
     found = sorted(corpus.cuts(set_name), key=lambda cut: cut.duration, reverse=True)
     if not found:
         raise UserError(f"{corpus.manifest('cuts', set_name)}: no utterances to decode")
-    ids: dict[str, str] = {}
-    for cut in found:
-        other = ids.setdefault(for_sclite(cut.id), cut.id)
-        if other != cut.id:
-            raise UserError(
-                f"{corpus.root / set_name}: the utterances {other} and {cut.id} would both be "
-                f"{for_sclite(cut.id)} in the files of sclite; rename one"
-            )
+    if same := one_for_sclite(cut.id for cut in found):
+        raise UserError(
+            f"{corpus.root / set_name}: the utterances {' and '.join(same)} would both be "
+            f"{for_sclite(same[0])} in the files of sclite; rename one"
+        )
     return found
+
+
+# From a model, the options that it was made with, and those of decoding, which may be newer.
+Decoder = Callable[[Any, Any, Any], tuple[Encode, dict[str, Search]]]
+
+
+def decode(
+    exp_dir: Path, options_class: type[T], build_model: Callable[[T], nn.Module], decoder: Decoder
+) -> None:
+    """Decode every test set of an experiment's corpus by every method: stage 6 of a recipe.
+
+    Args:
+        exp_dir: the experiment's folder, trained.
+        options_class: of the recipe.
+        build_model: makes the untrained model.
+        decoder: makes the searches that the options of decoding name.
+    """
+    experiment = Experiment(exp_dir)
+    options, model = load_final(experiment, options_class, build_model)
+    decoding = experiment.options(options_class).decoding
+    encode, searches = decoder(model, options, decoding)
+    tokenizer = read_lang(lang_dir(options))
+    factor = model.encoder.subsampling_factor
+    decode_test_sets(experiment, options, decoding, tokenizer, factor, encode, searches)
 
 
 @torch.no_grad()
