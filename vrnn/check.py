@@ -13,7 +13,7 @@ from plateau.checks.preflight import check_memory, check_training, model_in_memo
 from plateau.checks.sequences import check_sets, check_values, longest_batch
 from plateau.config import UserError, cli
 from plateau.data.sequence_loading import SequenceBatch, SequenceLoader
-from plateau.data.sequences import TRAIN, SequenceSet, read_about, sequence_corpus, write_set
+from plateau.data.sequences import TRAIN, SequenceSet, read_about, write_set
 from plateau.models.distributions import OutputOptions
 from plateau.models.latent import LatentModel
 from plateau.models.vae import Vae
@@ -22,7 +22,7 @@ from plateau.training.checkpoint import set_seed
 from plateau.training.experiment import Experiment
 from plateau.training.recipe import Recipe
 from vrnn.decode import evaluate
-from vrnn.model import DENSITIES, SequenceModel
+from vrnn.model import DENSITIES, SequenceModel, corpus_of
 from vrnn.options import Options
 from vrnn.train import build
 
@@ -99,11 +99,10 @@ def main(exp_dir: Path) -> None:
         exp_dir: the experiment's folder, with its config.yaml
     """
     options = Experiment(exp_dir).options(Options)
-    corpus = sequence_corpus(options.sequences, options.dev_set, options.test_sets)
+    corpus = corpus_of(options)
     if not corpus.test_sets():
         raise corpus.nothing_to_decode()
-    names = dict.fromkeys(filter(None, (TRAIN, corpus.dev_set(), *corpus.test_sets())))
-    sets = {name: SequenceSet(corpus.root / name) for name in names}
+    sets = {name: SequenceSet(corpus.root / name) for name in corpus.used_sets()}
     train = sets[TRAIN]
     few = dataclasses.replace(options.loading, batch_size=FEW)
     batch = shortened(next(SequenceLoader(train, few, train=True).batches()))

@@ -10,14 +10,14 @@ from tqdm import tqdm
 from plateau.config import cli
 from plateau.data.loading import enough_memory
 from plateau.data.sequence_loading import SequenceLoader
-from plateau.data.sequences import SequenceSet, sequence_corpus
+from plateau.data.sequences import SequenceSet
 from plateau.io import write_json, write_text
 from plateau.models.bounds import averages, elbo, importance_weighted
 from plateau.results import make_records
 from plateau.training.checkpoint import set_seed
 from plateau.training.experiment import Experiment
 from plateau.training.recipe import load_final
-from vrnn.model import SequenceModel, build_model
+from vrnn.model import SequenceModel, build_model, corpus_of
 from vrnn.options import EvaluationOptions, Options
 
 METHOD = "bound"
@@ -76,7 +76,7 @@ def main(exp_dir: Path) -> None:
     experiment = Experiment(exp_dir)
     options, model = load_final(experiment, Options, build_model)
     decoding = experiment.options(Options).decoding  # which may have changed since
-    corpus = sequence_corpus(options.sequences, options.dev_set, options.test_sets)
+    corpus = corpus_of(options)
     tests = corpus.test_sets()
     folders = {experiment.decode_dir(name, METHOD) for name in tests}
     experiment.set_aside(path for path in exp_dir.glob("decode_*") if path not in folders)

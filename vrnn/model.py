@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from plateau.data.sequences import read_about, read_statistics
+from plateau.data.corpus import Corpus
+from plateau.data.sequences import read_about, read_statistics, sequence_corpus
 from plateau.models.latent import LatentModel, Terms
 from plateau.models.normalise import GlobalNorm
 from plateau.models.vae import Vae
@@ -26,9 +27,8 @@ class SequenceModel(nn.Module):
 
     def __init__(self, core: LatentModel, dim: int) -> None:
         super().__init__()
-        self.norm = GlobalNorm(
-            dim, min_std=0.0
-        )  # of waveforms it may be small, and log_scale has it
+        # The deviation of waveforms may be small, and `log_scale` has it as it is.
+        self.norm = GlobalNorm(dim, min_std=0.0)
         self.core = core
         # Steps of training; the weight of the KL changes with it, and it is in the checkpoint.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
@@ -70,6 +70,11 @@ class SequenceModel(nn.Module):
         noise = values.new_zeros(*values.shape[:2], self.core.latent_dim)
         hidden = self.core(self.norm(values), lengths, noise).hidden
         return self.denormalised(self.core.output.mean(hidden))
+
+
+def corpus_of(options: Options) -> Corpus:
+    """The corpus that the options name."""
+    return sequence_corpus(options.sequences, options.dev_set, options.test_sets)
 
 
 def build_model(options: Options) -> SequenceModel:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from plateau.config import UserError, cli
 from plateau.data.corpus import Corpus
 from plateau.data.sequence_loading import SequenceBatch, SequenceLoader
-from plateau.data.sequences import TRAIN, About, SequenceSet, read_about, sequence_corpus
+from plateau.data.sequences import TRAIN, About, SequenceSet, read_about
 from plateau.models.vae import Vae
 from plateau.report import facts
 from plateau.report.pictures import bars
@@ -19,7 +20,7 @@ from plateau.report.sequences import STYLE, Shown, beside, grid
 from plateau.training.checkpoint import set_seed
 from plateau.training.experiment import Experiment
 from plateau.training.recipe import load_final
-from vrnn.model import SequenceModel, build_model
+from vrnn.model import SequenceModel, build_model, corpus_of
 from vrnn.options import Options
 from vrnn.sample import usual_length
 from vrnn.watch import ACTIVE, kl_per_dim
@@ -104,7 +105,7 @@ class Pictures:
     def _traversal(self) -> Iterator[str]:
         if not (self._is_vae and self._about.kind == "images"):
             return
-        per_dim = self._kl_per_dim()
+        per_dim = self._kl_per_dim
         most = per_dim.argsort(descending=True)[: min(TRAVERSED, int((per_dim > ACTIVE).sum()))]
         yield "<h2>Latent traversal</h2>"
         if not len(most):
@@ -137,7 +138,7 @@ class Pictures:
             yield from grid([dataclasses.replace(prime, given=given), *continued], self._about)
 
     def _kl(self) -> Iterator[str]:
-        values = self._kl_per_dim().sort(descending=True).values.tolist()
+        values = self._kl_per_dim.sort(descending=True).values.tolist()
         if not values:
             return
         yield "<h2>Latent dimensions</h2>"
@@ -148,6 +149,7 @@ class Pictures:
         )
         yield bars("latent dimensions", "KL, nats a step", values)
 
+    @cached_property
     def _kl_per_dim(self) -> Tensor:
         return kl_per_dim(self._model(self._batch.values, self._batch.lengths))
 
@@ -167,15 +169,10 @@ def describe(experiment: Experiment, options: Options, model: SequenceModel) -> 
     return facts.About(found | _sizes(corpus_of(options)), facts.list_options(options), "", epochs)
 
 
-def corpus_of(options: Options) -> Corpus:
-    """The corpus that the options name."""
-    return sequence_corpus(options.sequences, options.dev_set, options.test_sets)
-
-
 def _sizes(corpus: Corpus) -> dict[str, str]:
     """Sequences, steps and writers of the sets that are used, the training set first."""
     sizes = {}
-    for name in dict.fromkeys(filter(None, (TRAIN, corpus.dev_set(), *corpus.test_sets()))):
+    for name in corpus.used_sets():
         sequences = SequenceSet(corpus.root / name)
         writers = len(set(filter(None, sequences.writers)))
         by = f", by {writers}" if writers else ""

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from plateau.config import UserError, cli
-from plateau.data.sequences import TRAIN, About, Sequence, SequenceSet, read_about, sequence_corpus
-from plateau.io import file_name, replacing
+from plateau.data.sequences import TRAIN, About, Sequence, SequenceSet, read_about
+from plateau.io import file_name, replacing, write_text
 from plateau.models.vae import Vae
 from plateau.report.drawings import drawings, sound, strokes_svg
 from plateau.training.checkpoint import set_seed
 from plateau.training.experiment import Experiment
 from plateau.training.recipe import load_final
-from vrnn.model import SequenceModel, build_model
+from vrnn.model import SequenceModel, build_model, corpus_of
 from vrnn.options import Options
 
 
@@ -82,8 +82,7 @@ def write(folder: Path, drawn: list[Tensor], about: About) -> None:
         drawings(drawn, about).savefig(temporary, format="png", dpi=120)
     for number, values in enumerate(drawn, start=1):
         if about.kind == "strokes":
-            with replacing(folder / f"{number}.svg") as temporary:
-                temporary.write_text(strokes_svg(values), encoding="utf-8")
+            write_text(folder / f"{number}.svg", strokes_svg(values))
         elif about.kind == "frames":
             with replacing(folder / f"{number}.wav") as temporary:
                 temporary.write_bytes(sound(values, about.sampling_rate))
@@ -113,7 +112,7 @@ def main(
         raise UserError("--prime and --interpolation: give one of them")
     experiment = Experiment(exp_dir)
     options, model = load_final(experiment, Options, build_model)
-    corpus = sequence_corpus(options.sequences, options.dev_set, options.test_sets)
+    corpus = corpus_of(options)
     about = read_about(options.sequences)
     sets = [SequenceSet(corpus.root / name) for name in corpus.sets()]
     steps = steps or usual_length(SequenceSet(corpus.root / TRAIN))

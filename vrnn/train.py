@@ -9,13 +9,13 @@ from torch import nn
 
 from plateau.config import cli
 from plateau.data.sequence_loading import SequenceBatch, SequenceLoader, make_batch
-from plateau.data.sequences import TRAIN, SequenceSet, sequence_corpus
+from plateau.data.sequences import TRAIN, SequenceSet
 from plateau.models.bounds import BoundOptions, elbo, objective
 from plateau.training.distributed import join
 from plateau.training.experiment import Experiment
 from plateau.training.interfaces import Loss, LossFunction
 from plateau.training.recipe import Recipe, build_seeded, fit
-from vrnn.model import SequenceModel, build_model
+from vrnn.model import SequenceModel, build_model, corpus_of
 from vrnn.options import Options
 from vrnn.watch import make_watch
 
@@ -60,7 +60,7 @@ def main(exp_dir: Path) -> None:
     options = Experiment(exp_dir).options(Options)
     workers = join()
     recipe = build_seeded(options, build, workers)
-    corpus = sequence_corpus(options.sequences, options.dev_set, options.test_sets)
+    corpus = corpus_of(options)
     dev = corpus.dev_set()  # there may be none
     sets = {name: SequenceSet(corpus.root / name) for name in filter(None, (TRAIN, dev))}
     loaders = {
