@@ -30,6 +30,7 @@ from plateau.data.kaldi import read_data_dir, read_durations, read_table
 from plateau.data.lexicon import read_lexicon
 from plateau.data.manifests import to_manifests
 from plateau.data.repair import fix_data_dir
+from plateau.data.sequences import read_about, read_statistics
 from plateau.data.tokens import TokenOptions, make_lang, read_lang
 from plateau.data.validate import validate_data_dir
 from plateau.decoding.files import read_ctm, read_trn
@@ -403,6 +404,16 @@ def figures() -> list[Reader]:
         Reader(
             "plateau.data.features.load_statistics",
             *(load_statistics, "statistics.json", b'{"mean": [1.5, -2], "std": [0.5, 1]}', JSON),
+        ),
+        Reader(
+            "plateau.data.sequences.read_statistics",
+            in_folder(read_statistics),
+            *("statistics.json", b'{"mean": [1.5, -2], "std": [0.5, 1]}', JSON),
+        ),
+        Reader(
+            "plateau.data.sequences.read_about",
+            in_folder(read_about),
+            *("about.json", b'{"kind": "images", "shape": [8, 8]}', [*JSON, '"kind"', '"shape"']),
         ),
         Reader(
             "plateau.report.facts.read_epochs",

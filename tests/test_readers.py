@@ -21,8 +21,6 @@ OTHERS = {
     "plateau.data.backend.PlateauBackend.read_audio": "tests/data/test_backend.py",
     "plateau.data.features.read_audio": "tests/data/test_frames.py",
     "plateau.data.loading.load_batch": "tests/data/test_loading.py",
-    "plateau.data.sequences.read_about": "tests/data/test_sequences.py",
-    "plateau.data.sequences.read_statistics": "tests/data/test_sequences.py",
     "plateau.data.stored.read_manifest": "tests/data/test_stored.py",
     "plateau.models.vrnn.Vrnn.read": "tests/models/test_vrnn.py",
     "plateau.report.audio.load_samples": "tests/report/test_report.py",

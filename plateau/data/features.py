@@ -288,6 +288,6 @@ def load_statistics(path: Path) -> tuple[Tensor, Tensor]:
             raise ValueError
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise UserError(
-            f"{path}: not mean and std of features; remove it, and give the run.sh command again"
+            f"{path}: not mean and std; remove it, and give the run.sh command again"
         ) from None
     return mean, std

@@ -16,10 +16,10 @@ from shlex import quote
 from typing import BinaryIO, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from plateau.data.corpus import Corpus
+from plateau.data.features import load_statistics
 from plateau.errors import UserError
 from plateau.io import read_json, replacing, write_json, write_text
 from plateau.text import read_lines
@@ -260,12 +260,7 @@ def read_statistics(root: Path) -> tuple[Tensor, Tensor]:
     if not path.exists():
         command = f"python local/check_sequences.py {quote(str(root))}"
         raise UserError(f"{path}: no such file; make it with {command}")
-    try:
-        found = read_json(path)
-        mean, std = (torch.tensor(found[name], dtype=torch.float32) for name in ("mean", "std"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not mean and std of a corpus: {error}") from None
-    finite = mean.isfinite().all() and std.isfinite().all()
-    if mean.ndim != 1 or mean.shape != std.shape or not finite or not (std > 0).all():
-        raise UserError(f"{path}: not mean and std of a corpus")
+    mean, std = load_statistics(path)
+    if not (std > 0).all():
+        raise UserError(f"{path}: a std is not above 0; remove it, and give the command again")
     return mean, std
