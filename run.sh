@@ -81,7 +81,7 @@ case $exp in */*) fail "--exp is $exp; an experiment is one folder in exp/CORPUS
 data=data/$corpus
 exp_dir=exp/$corpus/$recipe/$exp
 
-if [ ! -d "egs/$corpus" ] && ! (cd "$data" && ls -d -- */wav.scp || ls -d -- */sequences.jsonl) >/dev/null 2>&1; then
+if [ ! -d "egs/$corpus" ] && ! (cd "$data" && { ls -d -- */wav.scp || ls -d -- */sequences.jsonl; }) >/dev/null 2>&1; then
   fail "--corpus $corpus: there is neither egs/$corpus nor your data directory $data/train"
 fi
 . ./path.sh || exit 1
