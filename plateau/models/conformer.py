@@ -52,19 +52,26 @@ class ConformerOptions:
             raise UserError(f"encoder.conformer.conv_kernel is {self.conv_kernel}; it must be odd")
 
 
-def relative_positions(num_frames: int, like: torch.Tensor) -> torch.Tensor:
-    """Sinusoidal encodings of the relative positions T, T-1, …, -(T-1): (2T, D).
+def sinusoids(positions: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Sinusoidal encodings (P, D) of positions (P,), with D, device and type as of ``like`` (…, D).
 
-    R of Dai et al. 2019 (arXiv:1901.02860), D, device and type as of ``like`` (…, D). They cost
-    next to nothing and are made anew for each batch, so no length of utterance is too long.
+    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, with all sines before all cosines. They
+    cost next to nothing and are made anew for each batch, so no utterance is too long.
     """
     dim = like.shape[-1]
-    positions = torch.arange(num_frames, -num_frames, -1, device=like.device)
     rates = torch.exp(
         torch.arange(0, dim, 2, device=like.device) * (-math.log(10000) / dim)
     )  # (D/2,)
-    angles = positions[:, None] * rates  # (2T, D/2), float32
+    angles = positions[:, None] * rates  # (P, D/2), float32
     return torch.cat([angles.sin(), angles.cos()], dim=-1).to(like.dtype)
+
+
+def relative_positions(num_frames: int, like: torch.Tensor) -> torch.Tensor:
+    """`sinusoids` of the relative positions T, T-1, …, -(T-1): (2T, D).
+
+    R of Dai et al. 2019 (arXiv:1901.02860).
+    """
+    return sinusoids(torch.arange(num_frames, -num_frames, -1, device=like.device), like)
 
 
 def relative_shift(scores: torch.Tensor) -> torch.Tensor:

@@ -57,13 +57,23 @@ class CtcModel(nn.Module):
         """Frames of the log-probabilities, of an int or a tensor of ints."""
         return self.encoder.output_lengths(lengths)
 
+    def encode(
+        self, features: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode features (N, T, F), lengths (N,) ≥ 1 → (N, T', D), (N,)."""
+        return self.encoder(self.norm(features), lengths)
+
+    def scores(self, encoder_out: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (N, T', V) of the labels, float32, also under autocast."""
+        return self.output(encoder_out).float().log_softmax(dim=-1)
+
     def forward(
         self, features: torch.Tensor, lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Score features (N, T, F), lengths (N,) ≥ 1 → log-probabilities (N, T', V), (N,).
 
-        The log-probabilities are float32, also under autocast. Frames beyond an utterance's
-        length hold the distribution of a zero encoder output; no loss may count them.
+        Frames beyond an utterance's length hold the distribution of a zero encoder output; no loss
+        may count them.
         """
-        encoded, lengths = self.encoder(self.norm(features), lengths)  # (N, T', D)
-        return self.output(encoded).float().log_softmax(dim=-1), lengths
+        encoder_out, lengths = self.encode(features, lengths)  # (N, T', D)
+        return self.scores(encoder_out), lengths

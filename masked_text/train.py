@@ -1,0 +1,181 @@
+"""Stage 5: train an encoder with CTC, and a decoder that finds masked tokens.
+
+`python masked_text/train.py exp/<corpus>/masked_text/<exp>` trains what its config.yaml says; with
+`python utils/torchrun.py --standalone --nproc_per_node N` in place of `python`, on N GPUs.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from masked_text.options import LossOptions, Options
+from plateau.config import cli
+from plateau.data.features import load_statistics
+from plateau.data.loading import Batch
+from plateau.data.masking import MaskingOptions, generator_for, masked_positions
+from plateau.data.tokens import Tokenizer, encode_words, min_frames, read_lang
+from plateau.graphs.ctc import ctc_loss
+from plateau.graphs.labels import pad
+from plateau.models.masked_text import MaskedTextModel
+from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.interfaces import Loss, LossFunction
+from plateau.training.recipe import Recipe, train
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Transcripts of a batch, and what the model is given of them."""
+
+    targets: Tensor  # (N, U), padded with blanks
+    tokens: Tensor  # (N, U), with masks
+    num_tokens: Tensor  # (N,)
+    silent: Tensor  # (N,) bool
+    guessed: Tensor  # (N,) bool
+
+    def to(self, device: torch.device) -> "Masked":
+        """The same on a device."""
+        return Masked(*(tensor.to(device) for tensor in vars(self).values()))
+
+
+def mask(
+    transcripts: Sequence[Sequence[Sequence[int]]],
+    mask_id: int,
+    options: MaskingOptions,
+    step: int,
+    generators: Sequence[random.Random],
+    *,
+    training: bool,
+) -> Masked:
+    """Mask transcripts, given as the tokens of each word.
+
+    Args:
+        transcripts: N.
+        mask_id: what stands in the place of a token.
+        options: how much.
+        step: of the training.
+        generators: N, of the draws.
+        training: else all are heard, and none is guessed.
+    """
+    targets = [[token for word in words for token in word] for words in transcripts]
+    tokens, silent, guessed = [], [], []
+    for words, target, generator in zip(transcripts, targets, generators, strict=True):
+        share = options.draw_share(step, generator)
+        places = set(masked_positions(words, share, options.unit, generator))
+        tokens.append([mask_id if u in places else token for u, token in enumerate(target)])
+        silent.append(training and generator.random() < options.silent)
+        guessed.append(training and generator.random() < options.guessed)
+    return Masked(
+        pad(targets),
+        pad(tokens),
+        torch.tensor([len(target) for target in targets]),
+        torch.tensor(silent),
+        torch.tensor(guessed),
+    )
+
+
+def masked_loss(
+    found: Tensor, targets: Tensor, masked: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """Cross entropy of each place (N, U), in nats, zero where no token is masked.
+
+    Args:
+        found: log-probabilities (N, U, V).
+        targets: (N, U).
+        masked: (N, U) bool.
+        label_smoothing: share of the target that goes to all tokens.
+    """
+    losses = F.nll_loss(found.transpose(1, 2), targets, reduction="none")  # (N, U)
+    if label_smoothing:
+        losses = (1 - label_smoothing) * losses - label_smoothing * found.mean(2)
+    return losses.masked_fill(~masked, 0.0)
+
+
+def make_loss(
+    model: MaskedTextModel, tokenizer: Tokenizer, options: LossOptions, masking: MaskingOptions
+) -> LossFunction:
+    """CTC and cross entropy of the masked tokens, in nats, summed over the batch.
+
+    An utterance's cross entropy counts as if all its tokens were masked: times U over their number,
+    as in the bound of masked diffusion (Sahoo et al. 2024, arXiv 2406.07524). The counts are of the
+    masked tokens.
+    """
+    steps, mask_id = model.ctc.steps, model.decoder.mask_id
+
+    def loss_function(wrapped: nn.Module, batch: Batch) -> Loss:
+        step, training = int(steps), wrapped.training
+        transcripts = [encode_words(tokenizer, text) for text in batch.texts]
+        if training:
+            generators = [random.Random(random.getrandbits(64)) for _ in transcripts]
+            steps.add_(1)
+        else:
+            generators = [generator_for(id) for id in batch.ids]
+        given = mask(transcripts, mask_id, masking, step, generators, training=training)
+        given = given.to(batch.features.device)
+        log_probs, lengths, found = wrapped(
+            batch.features,
+            batch.lengths,
+            given.tokens,
+            given.num_tokens,
+            given.silent,
+            given.guessed,
+        )  # (N, T', V), (N,), (N, U, V)
+        masked = given.tokens == mask_id  # (N, U)
+        losses = masked_loss(found, given.targets, masked, options.label_smoothing)
+        share = masked.sum(1) / given.num_tokens.clamp(min=1)  # (N,)
+        of_masks = (losses.sum(1) / share.clamp(min=1e-9)).sum()
+        targets = [[token for word in words for token in word] for words in transcripts]
+        of_ctc = ctc_loss(log_probs, lengths, targets).sum()
+        scale = 1.0 if training and step < options.after_steps else options.ctc_scale
+        right = (found.argmax(2) == given.targets) & masked
+        return Loss(
+            # With a weight of 0, too: DistributedDataParallel waits for a gradient of all.
+            total=scale * of_ctc + (1 - scale) * of_masks,
+            tokens=int(given.num_tokens.sum()),
+            counts={
+                "masked_loss": float(losses.detach().sum()),
+                "masked_right": float(right.sum()),
+            },
+            frames=int(masked.sum()),
+        )
+
+    return loss_function
+
+
+def build_model(options: Options) -> MaskedTextModel:
+    """The untrained model."""
+    model = MaskedTextModel(
+        options.features.num_mel_bins,
+        len(read_lang(lang_dir(options)).tokens),
+        options.encoder,
+        options.decoder,
+    )
+    model.ctc.norm.set_statistics(*load_statistics(corpus_of(options).statistics))
+    return model
+
+
+def build(options: Options) -> Recipe:
+    """The untrained model, its loss, and what the loss needs."""
+    model, tokenizer = build_model(options), read_lang(lang_dir(options))
+    return Recipe(
+        model,
+        make_loss(model, tokenizer, options.loss, options.masking),
+        lambda words: min_frames([token for word in words for token in word]),
+    )
+
+
+def main(exp_dir: Path) -> None:
+    """Train an experiment, or go on with it.
+
+    Args:
+        exp_dir: the experiment's folder, with its config.yaml
+    """
+    train(exp_dir, Experiment(exp_dir).options(Options), build)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,109 @@
+"""A Transformer decoder that sees all of a text, of which some tokens are masked, and the audio.
+
+Ghazvininejad et al. 2019, "Mask-Predict" (arXiv 1904.09324); with speech: Higuchi et al. 2020,
+"Mask CTC" (arXiv 2005.08700).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from plateau.config import UserError
+from plateau.models.conformer import sinusoids
+from plateau.models.subsampling import padding_mask
+from plateau.ranges import PROBABILITY, SIZE, at_least, check_options
+
+
+@dataclass(frozen=True)
+class TextDecoderOptions:
+    """Size and regularisation of the decoder.
+
+    Args:
+        dim: D, width of the residual stream; even, and a multiple of num_heads
+        num_layers: of self-attention, attention to the audio, and a feed-forward module
+        num_heads: attention heads
+        feedforward_dim: hidden units of the feed-forward modules
+        dropout: probability, on every module's output, hidden units, attention weights
+    """
+
+    dim: int = 128
+    num_layers: int = 3
+    num_heads: int = 4
+    feedforward_dim: int = 384
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            "decoder",
+            dim=SIZE,
+            num_layers=at_least(1, 1000),
+            num_heads=SIZE,
+            feedforward_dim=SIZE,
+            dropout=PROBABILITY,
+        )
+        if self.dim % self.num_heads or self.dim % 2:
+            raise UserError(
+                f"decoder.dim is {self.dim}; it must be even and a multiple of num_heads, "
+                f"{self.num_heads}"
+            )
+
+
+class TextDecoder(nn.Module):
+    """See the module. Token ``mask_id``, which is V, stands where a token is masked.
+
+    Args:
+        vocab_size: V, number of labels with the blank, which is no token of a text.
+        encoder_dim: E, of the encoder's output.
+        options: size and regularisation.
+    """
+
+    def __init__(self, vocab_size: int, encoder_dim: int, options: TextDecoderOptions) -> None:
+        super().__init__()
+        self.mask_id = vocab_size
+        dim = options.dim
+        self.embedding = nn.Embedding(vocab_size + 1, dim)
+        nn.init.normal_(self.embedding.weight, std=dim**-0.5)
+        self.memory = nn.Linear(encoder_dim, dim)
+        self.layers = nn.ModuleList(
+            nn.TransformerDecoderLayer(
+                dim,
+                options.num_heads,
+                options.feedforward_dim,
+                options.dropout,
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(options.num_layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.output = nn.Linear(dim, vocab_size)
+
+    def forward(
+        self, tokens: Tensor, num_tokens: Tensor, encoder_out: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """Log-probabilities (N, U, V) of the token at each place, float32.
+
+        Args:
+            tokens: (N, U), with ``mask_id`` where one is masked.
+            num_tokens: (N,), how many count; the rest is padding, which changes nothing.
+            encoder_out: (N, T, E).
+            lengths: (N,) ≥ 1, frames of it that count.
+        """
+        x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)  # (N, U, D)
+        places = torch.arange(x.shape[1], device=x.device)
+        x = x + sinusoids(places, like=x)
+        # Attention with nothing to attend to is not a number: a text without tokens keeps one.
+        text_padding = padding_mask(num_tokens.clamp(min=1), x.shape[1])
+        memory = self.memory(encoder_out)  # (N, T, D)
+        audio_padding = padding_mask(lengths, memory.shape[1])
+        for layer in self.layers:
+            x = layer(
+                x,
+                memory,
+                tgt_key_padding_mask=text_padding,
+                memory_key_padding_mask=audio_padding,
+            )
+        return self.output(self.norm(x)).float().log_softmax(dim=-1)
