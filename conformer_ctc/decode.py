@@ -1,7 +1,5 @@
 """Stage 6: decode the test sets with the final model, and score."""
 
-import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,11 +13,11 @@ from plateau.data.corpus import TRAIN
 from plateau.data.tokens import Tokenizer, encode_words, read_lang
 from plateau.decoding.ctc import greedy_search, one_best, prefix_beam_search
 from plateau.decoding.run import Encode, Search, decode, single
+from plateau.decoding.words import unigram
 from plateau.graphs.ctc import ctc_topology, lexicon_graph
 from plateau.graphs.dense import emission_scores
 from plateau.graphs.loss import collapses
 from plateau.models.ctc import CtcModel
-from plateau.text import normalise
 from plateau.training.experiment import corpus_of, lang_dir
 
 
@@ -41,17 +39,6 @@ def check_methods(
                 f"one, as in '{text[:50]}', since loss.topology={topology} has no blank between\n"
                 "them; set decoding.methods=[lexicon], or loss.topology=ctc_without_inner_blank"
             )
-
-
-def unigram(
-    texts: Iterable[str], tokenizer: Tokenizer, lm_scale: float
-) -> dict[tuple[int, ...], float]:
-    """Tokens and scaled log probability of each word of ``texts``."""
-    counts = Counter(word for text in texts for word in normalise(text).split())
-    return {
-        tuple(tokenizer.encode(word)): lm_scale * math.log(count / counts.total())
-        for word, count in counts.items()
-    }
 
 
 def searches(

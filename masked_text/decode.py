@@ -1,0 +1,62 @@
+"""Stage 6: decode the test sets with the final model, fill holes in their texts, and score."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from masked_text.holes import fill_test_sets
+from masked_text.options import DecodingOptions, Options
+from masked_text.train import build_model
+from plateau.config import cli
+from plateau.decoding.ctc import Hypothesis, greedy_search
+from plateau.decoding.masked import mask_predict
+from plateau.decoding.run import Encode, Search, decode, single
+from plateau.models.masked_text import MaskedTextModel
+
+
+def decoder(
+    model: MaskedTextModel, options: Options, decoding: DecodingOptions
+) -> tuple[Encode, dict[str, Search]]:
+    """All that recognition does with a model; stage 4 tries it before there is a trained one.
+
+    Args:
+        model: trained or not.
+        options: that the model is made with.
+        decoding: methods, which may be others than were thought of then.
+    """
+    device = next(model.parameters()).device
+
+    def encode(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return model.ctc.encode(features.to(device), lengths.to(device))
+
+    def greedy(encoder_out: Tensor, lengths: Tensor) -> list[Hypothesis]:
+        return greedy_search(model.ctc.scores(encoder_out), lengths)
+
+    def masked(encoder_out: Tensor, lengths: Tensor) -> list[Hypothesis]:
+        return mask_predict(
+            model.decoder,
+            greedy(encoder_out, lengths),
+            encoder_out,
+            lengths,
+            decoding.threshold,
+            decoding.rounds,
+            decoding.order,
+            decoding.corrections,
+        )
+
+    all_methods = {"greedy": single(greedy), "mask_predict": single(masked)}
+    return encode, {method: all_methods[method] for method in decoding.methods}
+
+
+def main(exp_dir: Path) -> None:
+    """Decode every test set of the experiment's corpus, and fill holes in its texts.
+
+    Args:
+        exp_dir: the experiment's folder, trained
+    """
+    decode(exp_dir, Options, build_model, decoder)
+    fill_test_sets(exp_dir)
+
+
+if __name__ == "__main__":
+    cli(main)

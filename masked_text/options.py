@@ -58,6 +58,7 @@ class DecodingOptions(CommonDecodingOptions):
         candidates: words that the decoder is asked about for each place in a hole, those that CTC
             finds likeliest there
         decoder_scale: weight of the decoder's log-probability of a word beside that of CTC
+        lm_scale: weight of a word's log probability (unigram of the training transcripts) in holes
         search_beam: states that lie further than this below the best (nats) are dropped
     """
 
@@ -70,6 +71,7 @@ class DecodingOptions(CommonDecodingOptions):
     max_words: int = 4
     candidates: int = 16
     decoder_scale: float = 0.5
+    lm_scale: float = 0.3
     search_beam: float = 20.0
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class DecodingOptions(CommonDecodingOptions):
             max_words=at_least(1, 100),
             candidates=SIZE,
             decoder_scale=at_least(0, 1000),
+            lm_scale=at_least(0, 1000),
             search_beam=above(0, 10**6),
         )
 

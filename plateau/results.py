@@ -30,6 +30,14 @@ ALIGNMENT = {  # plateau/alignment/measures.py
     "word_boundary_within_50ms": "within 50 ms %",
     "blank_fraction": "blank fraction",
 }
+FILLING = {  # masked_text/holes.py
+    "masked_words_right": "masked words right %",
+    "masked_words_right_ctc": "CTC alone %",
+    "masked_words_right_ctc_without_text": "CTC, no text %",
+    "masked_words_right_text_only": "text alone %",
+    "masked_words_right_unigram": "commonest word %",
+    "filled_text_wer": "WER of all %",
+}
 BOUNDS = {  # vrnn/decode.py
     "bound_nats_per_sequence": "bound, nats a sequence",
     "bound_nats_per_step": "nats a step",
@@ -40,6 +48,7 @@ BOUNDS = {  # vrnn/decode.py
 # Digits after the point. Files have values as they are: what is shown is rounded here, once.
 DIGITS = {"wer": 2, "cer": 2, "train_seconds": 0, "blank_fraction": 3}
 DIGITS |= dict.fromkeys(list(ALIGNMENT)[:4], 1)
+DIGITS |= dict.fromkeys(FILLING, 1) | {"filled_text_wer": 2}
 DIGITS |= dict.fromkeys(BOUNDS, 3) | {"bound_nats_per_sequence": 1}
 BEST = "*"  # after a set's lowest word error rate
 LEGEND = f"{BEST} lowest WER of the set"
@@ -62,6 +71,14 @@ MEANINGS = {
     "word_end_delay_ms": "the same for ends",
     "word_boundary_error_ms": "mean distance of aligned starts and ends of words from the true",
     "word_boundary_within_50ms": "share of these starts and ends that are at most 50 ms off",
+    "masked_words_right": "of the words that were masked in a text, how many are found again from "
+    "the audio and the words that are given: by CTC and the decoder",
+    "masked_words_right_ctc": "the same by CTC and the words that are given, without the decoder",
+    "masked_words_right_ctc_without_text": "the same by CTC's greedy search, which is given nothing",
+    "masked_words_right_text_only": "the same by the decoder without audio; it is told how many "
+    "tokens each word has",
+    "masked_words_right_unigram": "the same by saying the commonest word each time",
+    "filled_text_wer": "word error rate of the text with all that was given and filled in",
     "bound_nats_per_sequence": "a lower bound on the log-likelihood (exact without latents): the "
     "mean over sequences, in nats, of densities in the units of the data",
     "bound_nats_per_step": "the same over all steps",
@@ -124,7 +141,7 @@ def is_marked(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def table_rows(records: Sequence[Record]) -> list[list[list[str]]]:
-    """Tables of recognition, of alignments and of bounds, with a line per set and method.
+    """Tables of recognition, alignments, holes that were filled, and bounds, with a line per set and method.
 
     Returns:
         those that have values: a list of rows of cells, headings first; the first two
@@ -133,14 +150,15 @@ def table_rows(records: Sequence[Record]) -> list[list[list[str]]]:
     """
     rtfs = dict.fromkeys(r["metric"] for r in records if r["metric"].startswith(RTF))
     recognition = RECOGNITION | {name: name.replace(RTF, RTF_HEADING) for name in rtfs}
-    tables = (_rows(records, headings) for headings in (recognition, ALIGNMENT, BOUNDS))
+    tables = (_rows(records, headings) for headings in (recognition, ALIGNMENT, FILLING, BOUNDS))
     return list(filter(None, tables))
 
 
 def meanings(headings: Sequence[str]) -> dict[str, str]:
     """What the columns of a table say, by heading; set and method need no word."""
     named = {
-        heading: MEANINGS[name] for name, heading in (RECOGNITION | ALIGNMENT | BOUNDS).items()
+        heading: MEANINGS[name]
+        for name, heading in (RECOGNITION | ALIGNMENT | FILLING | BOUNDS).items()
     }
     found = {heading: named[heading] for heading in headings if heading in named}
     rtfs = [heading for heading in headings if heading.startswith(RTF_HEADING)]

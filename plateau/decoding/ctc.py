@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from plateau.graphs.labels import BLANK
@@ -95,6 +96,17 @@ def prefix_beam_search(
         ]
         for frames in _utterances(log_probs, lengths)
     ]
+
+
+def align_tokens(log_probs: Tensor, tokens: Sequence[int]) -> Hypothesis:
+    """Tokens as if they had been found: with the frames of their best path; score: of that path.
+
+    Args:
+        log_probs: (T, V).
+        tokens: no blanks. With too few frames for them the score is -inf, and frames mean nothing.
+    """
+    (frames,) = _utterances(log_probs[None], torch.tensor([len(log_probs)]))
+    return _hypothesis(_align(frames, tuple(tokens)), frames)
 
 
 def _utterances(log_probs: Tensor, lengths: Tensor) -> list[np.ndarray]:

@@ -1,0 +1,231 @@
+"""Text with holes: how they are filled, and how many of the words that were masked are found."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import kaldialign
+import torch
+from lhotse import CutSet
+from torch import Tensor
+from tqdm import tqdm
+
+from masked_text.options import DecodingOptions, Options
+from masked_text.train import build_model
+from plateau.data.corpus import TRAIN
+from plateau.data.features import FeatureOptions
+from plateau.data.loading import load_batch
+from plateau.data.masking import generator_for, masked_positions
+from plateau.data.tokens import UNKNOWN, Tokenizer, encode_words, read_lang
+from plateau.decoding.ctc import greedy_search
+from plateau.decoding.evaluate import Decoded, evaluate
+from plateau.decoding.holes import FilledText, HoleFiller, Tokens, word_scores
+from plateau.decoding.run import cuts_to_decode
+from plateau.decoding.words import unigram
+from plateau.io import write_json
+from plateau.models.masked_text import MaskedTextModel
+from plateau.results import make_records
+from plateau.training.experiment import Experiment, corpus_of, lang_dir
+from plateau.training.recipe import load_final
+
+BATCH = 16  # utterances that are encoded at once
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An utterance, and what the model hears in it."""
+
+    decoded: Decoded  # with the hypothesis of CTC
+    log_probs: Tensor  # (T, V), of CTC
+    encoder_out: Tensor  # (T, D)
+
+
+def make_filler(
+    model: MaskedTextModel, tokenizer: Tokenizer, texts: Iterable[str], decoding: DecodingOptions
+) -> HoleFiller:
+    """What fills holes, by the words of these texts, those of the training."""
+    words = unigram(texts, tokenizer, decoding.lm_scale)
+    unknown = tokenizer.tokens.index(UNKNOWN)
+    return HoleFiller(
+        model.decoder,
+        {tokens: weight for tokens, weight in words.items() if unknown not in tokens},
+        decoding.max_words,
+        decoding.candidates,
+        decoding.decoder_scale,
+        decoding.search_beam,
+    )
+
+
+@torch.no_grad()
+def hear(
+    model: MaskedTextModel, cuts: Sequence[CutSet], features: FeatureOptions
+) -> Iterator[Heard]:
+    """What the model hears in utterances; batches of them are encoded at once."""
+    device = next(model.parameters()).device
+    for first in range(0, len(cuts), BATCH):
+        some = cuts[first : first + BATCH]
+        batch = load_batch(CutSet.from_cuts(some), features).to(device)
+        cut_of = {cut.id: cut for cut in some}
+        encoder_out, lengths = model.ctc.encode(batch.features, batch.lengths)  # (N, T', D), (N,)
+        log_probs = model.ctc.scores(encoder_out)  # (N, T', V)
+        for n, (id, text, found) in enumerate(
+            zip(batch.ids, batch.texts, greedy_search(log_probs, lengths), strict=True)
+        ):
+            (supervision,) = cut_of[id].supervisions
+            speaker, duration = supervision.speaker or id, cut_of[id].duration
+            decoded = Decoded(id, speaker, duration, text or "", [found])
+            length = int(lengths[n])
+            yield Heard(decoded, log_probs[n, :length], encoder_out[n, :length])
+
+
+def draw_holes(id: str, num_words: int, share: float) -> list[list[int]]:
+    """Which words of an utterance are masked, always the same: a list of places for each hole.
+
+    Neighbours are one hole.
+    """
+    generator = generator_for(id, purpose=f"holes {share}")
+    holes: list[list[int]] = []
+    for place in masked_positions([[0]] * num_words, share, "word", generator):
+        if holes and holes[-1][-1] == place - 1:
+            holes[-1].append(place)
+        else:
+            holes.append([place])
+    return holes
+
+
+def with_holes(
+    words: Sequence[Tokens], holes: Sequence[Sequence[int]]
+) -> tuple[list[Tokens | None], list[int]]:
+    """The items of a text, None for a hole, and which of them are the holes."""
+    masked = {place: hole[0] == place for hole in holes for place in hole}
+    items: list[Tokens | None] = []
+    where = []
+    for place, word in enumerate(words):
+        if masked.get(place, True):  # not the second of a hole
+            if place in masked:
+                where.append(len(items))
+            items.append(None if place in masked else word)
+    return items, where
+
+
+def words_right(
+    true: Sequence[Tokens],
+    holes: Sequence[Sequence[int]],
+    where: Sequence[int],
+    filled: FilledText | None,
+) -> int:
+    """How many of the masked words are found again, each in its hole, in order.
+
+    Args:
+        true: all words of the text.
+        holes: places of the masked words.
+        where: the item of each hole.
+        filled: None: nothing is.
+    """
+    if filled is None:
+        return 0
+    right = 0
+    for hole, item in zip(holes, where, strict=True):
+        found = [word.tokens for word in filled.words if word.item == item]
+        right += _matches([true[place] for place in hole], found)
+    return right
+
+
+def _matches(true: Sequence[Tokens], found: Sequence[Tokens]) -> int:
+    errors = kaldialign.edit_distance(true, found)
+    return len(true) - errors["sub"] - errors["del"]
+
+
+def heard_right(
+    true: Sequence[Tokens], holes: Sequence[Sequence[int]], heard: Sequence[Tokens]
+) -> int:
+    """How many of the masked words a hypothesis of the whole utterance has in their places."""
+    pairs = kaldialign.align(true, heard, None)
+    right = [a == b for a, b in pairs if a is not None]
+    return sum(right[place] for hole in holes for place in hole)
+
+
+@torch.no_grad()
+def guessed_right(
+    filler: HoleFiller, encoder_out: Tensor, true: Sequence[Tokens], holes: Sequence[Sequence[int]]
+) -> int:
+    """How many of the masked words the decoder guesses that hears nothing.
+
+    It is told how many tokens each has, which one that hears must find out.
+    """
+    mask_id, masked = filler.decoder.mask_id, {place for hole in holes for place in hole}
+    words = [(mask_id,) * len(w) if place in masked else w for place, w in enumerate(true)]
+    right = 0
+    for place in masked:
+        known = [word for word in filler.words if len(word) == len(true[place])]
+        if known:
+            silence = torch.zeros_like(encoder_out)
+            scores = word_scores(filler.decoder, silence, words, place, known)
+            right += known[int(scores.argmax())] == true[place]
+    return right
+
+
+def fill_test_sets(exp_dir: Path) -> None:
+    """Mask words of every test set of an experiment's corpus, fill the holes, and score.
+
+    ``holes_<set>_<percent>/`` has the files of a decode directory, of the whole text with what was
+    filled in. Its metrics are the share of the masked words that are found, by the model, by CTC
+    alone, by CTC alone without the words that are given, by the decoder without audio, and by
+    saying always what is most frequent.
+
+    Args:
+        exp_dir: the experiment's folder, trained.
+    """
+    experiment = Experiment(exp_dir)
+    options, model = load_final(experiment, Options, build_model)
+    decoding = experiment.options(Options).decoding  # which may have changed since
+    corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
+    folder_of = {
+        (name, share): exp_dir / f"holes_{name}_{100 * share:g}"
+        for name in corpus.test_sets()
+        for share in decoding.holes
+    }
+    experiment.set_aside(set(exp_dir.glob("holes_*")) - set(folder_of.values()))
+    if not folder_of:
+        return
+    filler = make_filler(model, tokenizer, corpus.texts(TRAIN), decoding)
+    alone = replace(filler, decoder=None)
+    most_frequent = max(filler.words, key=filler.words.__getitem__)
+    for set_name in corpus.test_sets():
+        cuts = cuts_to_decode(corpus, set_name)
+        right: dict[float, Counter[str]] = {share: Counter() for share in decoding.holes}
+        texts: dict[float, list[Decoded]] = {share: [] for share in decoding.holes}
+        utterances = hear(model, cuts, options.features)
+        for heard in tqdm(utterances, set_name, len(cuts), disable=None, leave=False):
+            text = tokenizer.decode(heard.decoded.best.tokens)
+            said = [tuple(word) for word in encode_words(tokenizer, text)]
+            true = [tuple(word) for word in encode_words(tokenizer, heard.decoded.text)]
+            for share in decoding.holes:
+                holes = draw_holes(heard.decoded.id, len(true), share)
+                items, where = with_holes(true, holes)
+                filled, by_ctc = (
+                    f.fill(heard.log_probs, heard.encoder_out, items) for f in (filler, alone)
+                )
+                right[share].update(
+                    words=sum(map(len, holes)),
+                    model=words_right(true, holes, where, filled),
+                    ctc=words_right(true, holes, where, by_ctc),
+                    ctc_without_text=heard_right(true, holes, said),
+                    text_only=guessed_right(filler, heard.encoder_out, true, holes),
+                    unigram=sum(true[place] == most_frequent for hole in holes for place in hole),
+                )
+                found = heard.decoded.best if filled is None else filled.hypothesis
+                texts[share].append(replace(heard.decoded, hypotheses=[found]))
+        for share in decoding.holes:
+            folder, method = folder_of[set_name, share], f"fill_{100 * share:g}"
+            factor = model.encoder.subsampling_factor
+            metrics = evaluate(folder, texts[share], tokenizer, factor)
+            metrics = {"filled_text_wer": metrics["wer"]} | {
+                f"masked_words_right{'' if by == 'model' else f'_{by}'}": 100
+                * number
+                / max(right[share]["words"], 1)
+                for by, number in right[share].items()
+                if by != "words"
+            }
+            write_json(folder / "metrics.json", make_records(set_name, method, **metrics))

@@ -1,0 +1,193 @@
+"""Filling holes in a text by what is heard there.
+
+First the best path through a graph of the words that are given and, in holes, of known words; then
+each word that was found is judged beside others: by CTC, with the words next to it, and by a
+decoder that sees all of the text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from plateau.data.tokens import min_frames
+from plateau.decoding.ctc import Hypothesis, align_tokens
+from plateau.graphs.dense import best_paths_and_outputs
+from plateau.graphs.holes import hole_graph
+from plateau.models.text_decoder import TextDecoder
+
+Tokens = tuple[int, ...]  # of a word
+
+
+@dataclass(frozen=True)
+class TextWord:
+    """A word of a text whose holes are filled."""
+
+    item: int  # of the text: a word that was given, or a hole, which may have several words
+    tokens: Tokens
+    # Of a word that was found: what else it may be, likeliest first, itself among them.
+    candidates: tuple[tuple[Tokens, float], ...] = ()
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of a word that was found, among its candidates; None: it was given."""
+        return dict(self.candidates).get(self.tokens)
+
+
+@dataclass(frozen=True)
+class FilledText:
+    """The words, and all tokens with their frames."""
+
+    words: tuple[TextWord, ...]
+    hypothesis: Hypothesis
+
+
+@dataclass(frozen=True)
+class HoleFiller:
+    """How holes are filled.
+
+    Args:
+        decoder: finds masked tokens; None: CTC alone decides.
+        words: the tokens of each known word, and the weight (nats) of saying it once.
+        max_words: in a hole.
+        candidates: words that the decoder is asked about for each place, those that CTC finds
+            likeliest there.
+        decoder_scale: weight of the decoder's log-probability beside that of CTC.
+        search_beam: states that lie further than this below the best are dropped, in nats.
+    """
+
+    decoder: TextDecoder | None
+    words: Mapping[Tokens, float]
+    max_words: int = 4
+    candidates: int = 16
+    decoder_scale: float = 0.5
+    search_beam: float = 20.0
+
+    @torch.no_grad()
+    def fill(
+        self, log_probs: Tensor, encoder_out: Tensor, items: Sequence[Tokens | None]
+    ) -> FilledText | None:
+        """Fill the holes of a text; None where the audio is too short for it.
+
+        Args:
+            log_probs: (T, V), of CTC.
+            encoder_out: (T, D).
+            items: the tokens of each word, or None for a hole.
+        """
+        found = self._best_path(log_probs, items)
+        if found is None:
+            return None
+        words, begins = found
+        # Of two holes next to each other, what is found first helps the other.
+        for place, word in enumerate(words):
+            if items[word.item] is None:
+                words[place] = self._judge(log_probs, encoder_out, words, begins, place)
+        tokens = [token for word in words for token in word.tokens]
+        if min_frames(tokens) > len(log_probs):
+            return None
+        return FilledText(tuple(words), align_tokens(log_probs, tokens))
+
+    def _best_path(
+        self, log_probs: Tensor, items: Sequence[Tokens | None]
+    ) -> tuple[list[TextWord], list[int]] | None:
+        """The words on the best path, and the frame where each begins."""
+        graph, meanings = hole_graph(items, self.words, log_probs.shape[1], self.max_words)
+        length = torch.tensor([len(log_probs)])
+        ((_, outputs),) = best_paths_and_outputs(
+            log_probs[None].cpu(), length, graph, self.search_beam
+        )
+        if not outputs:
+            return None
+        words, begins = [], []
+        for frame, output in enumerate(outputs):
+            if output > 0 and (meaning := meanings[output - 1]).place == 0:
+                words.append(TextWord(meaning.item, meaning.word))
+                begins.append(frame)
+        return words, begins
+
+    def _judge(
+        self,
+        log_probs: Tensor,
+        encoder_out: Tensor,
+        words: Sequence[TextWord],
+        begins: Sequence[int],
+        place: int,
+    ) -> TextWord:
+        """The word of a place with its candidates, of which it is the likeliest."""
+        before = words[place - 1].tokens if place else ()
+        after = words[place + 1].tokens if place + 1 < len(words) else ()
+        first = begins[place - 1] if place else 0
+        last = begins[place + 2] if place + 2 < len(words) else len(log_probs)
+        known = list(self.words)
+        scores = full_sums(
+            log_probs[first:last], [(*before, *candidate, *after) for candidate in known]
+        ) + torch.tensor(list(self.words.values()))
+        best = scores.topk(min(self.candidates, len(known)))
+        scores, known = best.values, [known[index] for index in best.indices.tolist()]
+        if self.decoder is not None and self.decoder_scale:
+            others = [word.tokens for word in words]
+            scores = scores + self.decoder_scale * word_scores(
+                self.decoder, encoder_out, others, place, known
+            )
+        shares, order = scores.softmax(0).sort(descending=True)
+        ranked = [
+            (known[index], share)
+            for index, share in zip(order.tolist(), shares.tolist(), strict=True)
+        ]
+        return TextWord(words[place].item, ranked[0][0], tuple(ranked))
+
+
+def full_sums(log_probs: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+    """The log-probability (C,) that CTC gives to each of C token sequences; -inf: too few frames.
+
+    Args:
+        log_probs: (T, V), normalised.
+        targets: no blanks.
+    """
+    many = log_probs.cpu().unsqueeze(1).expand(-1, len(targets), -1)  # (T, C, V)
+    sizes = torch.tensor([len(target) for target in targets])
+    joined = torch.tensor([token for target in targets for token in target])
+    frames = torch.full((len(targets),), len(log_probs))
+    return -F.ctc_loss(many, joined, frames, sizes, reduction="none")
+
+
+@torch.no_grad()
+def word_scores(
+    decoder: TextDecoder,
+    encoder_out: Tensor,
+    words: Sequence[Tokens],
+    place: int,
+    candidates: Sequence[Tokens],
+) -> Tensor:
+    """The decoder's log-probability (C,) of each candidate for a word, all its tokens masked.
+
+    Args:
+        decoder: finds masked tokens.
+        encoder_out: (T, D); zeros where it is not to be heard.
+        words: the tokens of each word of the text.
+        place: of the word.
+        candidates: C.
+    """
+    before = [token for word in words[:place] for token in word]
+    after = [token for word in words[place + 1 :] for token in word]
+    sizes = sorted({len(candidate) for candidate in candidates})
+    # All candidates of a length share what the decoder says.
+    rows = [[*before, *[decoder.mask_id] * size, *after] for size in sizes]
+    tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    lengths = torch.full((len(rows),), len(encoder_out))
+    found = decoder(
+        tokens.to(encoder_out.device),
+        torch.tensor([len(row) for row in rows], device=encoder_out.device),
+        encoder_out.expand(len(rows), *encoder_out.shape),
+        lengths.to(encoder_out.device),
+    ).cpu()  # (S, U, V)
+    return torch.stack(
+        [
+            found[sizes.index(len(candidate)), range(len(before), len(before) + len(candidate))][
+                range(len(candidate)), list(candidate)
+            ].sum()
+            for candidate in candidates
+        ]
+    )
