@@ -74,7 +74,8 @@ MEANINGS = {
     "masked_words_right": "of the words that were masked in a text, how many are found again from "
     "the audio and the words that are given: by CTC and the decoder",
     "masked_words_right_ctc": "the same by CTC and the words that are given, without the decoder",
-    "masked_words_right_ctc_without_text": "the same by CTC's greedy search, which is given nothing",
+    "masked_words_right_ctc_without_text": "the same by CTC's greedy search, "
+    "which is given nothing",
     "masked_words_right_text_only": "the same by the decoder without audio; it is told how many "
     "tokens each word has",
     "masked_words_right_unigram": "the same by saying the commonest word each time",
@@ -141,7 +142,7 @@ def is_marked(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def table_rows(records: Sequence[Record]) -> list[list[list[str]]]:
-    """Tables of recognition, alignments, holes that were filled, and bounds, with a line per set and method.
+    """Tables of recognition, alignments, filled holes and bounds; a line per set and method.
 
     Returns:
         those that have values: a list of rows of cells, headings first; the first two

@@ -1,0 +1,75 @@
+"""Against enumeration: of all texts that the holes allow, and all alignments of each."""
+
+import itertools
+
+import pytest
+import torch
+
+pytest.importorskip("k2")
+
+from plateau.graphs.dense import best_paths_and_outputs
+from plateau.graphs.holes import hole_graph
+
+V = 4
+KNOWN = {(1, 2): -0.3, (3,): -1.0, (2, 2): -0.1}
+
+
+def collapse(path):
+    return tuple(label for label, _ in itertools.groupby(path) if label)
+
+
+def texts(items, max_words):
+    """Each text that the items allow, as words, with its weight."""
+    choices = [
+        [((item,), 0.0)]
+        if item is not None
+        else [
+            (words, sum(KNOWN[word] for word in words))
+            for number in range(1, max_words + 1)
+            for words in itertools.product(KNOWN, repeat=number)
+        ]
+        for item in items
+    ]
+    for chosen in itertools.product(*choices):
+        words = [(n, word) for n, (words, _) in enumerate(chosen) for word in words]
+        yield words, sum(weight for _, weight in chosen)
+
+
+def best_by_enumeration(log_probs, items, max_words):
+    scores = {}
+    for path in itertools.product(range(V), repeat=len(log_probs)):
+        tokens = collapse(path)
+        score = sum(float(log_probs[t, label]) for t, label in enumerate(path))
+        scores[tokens] = max(score, scores.get(tokens, -torch.inf))
+    return max(
+        (scores.get(tuple(t for _, word in words for t in word), -torch.inf) + weight, words)
+        for words, weight in texts(items, max_words)
+    )
+
+
+@pytest.mark.parametrize("max_words", [1, 2])
+@pytest.mark.parametrize("items", [[None], [(3,), None], [None, (1,)], [(1,), None, (2,)]])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_path_is_that_of_the_best_text(items, max_words, seed):
+    generator = torch.Generator().manual_seed(seed)
+    log_probs = (3 * torch.randn(6, V, generator=generator)).log_softmax(1)
+    graph, meanings = hole_graph(items, KNOWN, V, max_words)
+    ((labels, outputs),) = best_paths_and_outputs(
+        log_probs[None], torch.tensor([6]), graph, search_beam=1000.0
+    )
+    begun = [meanings[output - 1] for output in outputs if output > 0]
+    words = [(m.item, m.word) for m in begun if m.place == 0]
+    score, expected = best_by_enumeration(log_probs, items, max_words)
+    # Words that spell the same are the same to CTC; so the tokens, and the score with the weights.
+    assert [t for _, word in words for t in word] == [t for _, word in expected for t in word]
+    assert collapse(labels) == tuple(m.word[m.place] for m in begun)
+    found = sum(float(log_probs[t, label]) for t, label in enumerate(labels))
+    found += sum(KNOWN[word] for item, word in words if items[item] is None)
+    assert found == pytest.approx(score, abs=1e-4)
+
+
+def test_no_path_where_there_are_too_few_frames():
+    graph, _ = hole_graph([(1, 1), None], KNOWN, V, 1)
+    log_probs = torch.zeros(1, 3, V).log_softmax(2)
+    ((labels, _),) = best_paths_and_outputs(log_probs, torch.tensor([3]), graph)
+    assert labels == []

@@ -1,0 +1,53 @@
+import torch
+
+from plateau.models.blstm import BlstmOptions
+from plateau.models.encoder import EncoderOptions
+from plateau.models.masked_text import MaskedTextModel
+from plateau.models.text_decoder import TextDecoderOptions
+
+MASK = 5
+
+
+def make():
+    torch.manual_seed(0)
+    blstm = BlstmOptions(dim=8, num_layers=1, dropout=0.0, subsampling_channels=2)
+    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0)
+    return MaskedTextModel(6, MASK, EncoderOptions("blstm", blstm=blstm), decoder).eval()
+
+
+def inputs():
+    tokens = torch.tensor([[2, MASK, 3], [MASK, MASK, 0]])
+    return torch.randn(2, 30, 6), torch.tensor([30, 20]), tokens, torch.tensor([3, 2])
+
+
+NO = torch.zeros(2, dtype=torch.bool)
+FIRST = torch.tensor([True, False])
+
+
+def test_ctc_is_that_of_the_model_alone():
+    model, (features, lengths, *text) = make(), inputs()
+    log_probs, lengths_out, found = model(features, lengths, *text, NO, NO)
+    expected, expected_lengths = model.ctc(features, lengths)
+    torch.testing.assert_close(log_probs, expected)
+    assert lengths_out.tolist() == expected_lengths.tolist()
+    assert found.shape == (2, 3, MASK)
+
+
+def test_what_is_silent_depends_on_the_text_alone():
+    model, (features, lengths, *text) = make(), inputs()
+    _, _, heard = model(features, lengths, *text, NO, NO)
+    _, _, found = model(features, lengths, *text, FIRST, NO)
+    _, _, other = model(features.flip(1), lengths, *text, FIRST, NO)
+    torch.testing.assert_close(found[0], other[0])
+    assert (found[0] - heard[0]).abs().max() > 1e-4
+    torch.testing.assert_close(found[1], heard[1])
+
+
+def test_guesses_are_put_in_the_places_of_masks():
+    model, (features, lengths, tokens, num_tokens) = make(), inputs()
+    encoder_out, frames = model.ctc.encode(features, lengths)
+    first = model.decoder(tokens, num_tokens, encoder_out, frames).argmax(2)
+    filled = torch.stack([first[0].where(tokens[0] == MASK, tokens[0]), tokens[1]])
+    expected = model.decoder(filled, num_tokens, encoder_out, frames)
+    _, _, found = model(features, lengths, tokens, num_tokens, NO, FIRST)
+    torch.testing.assert_close(found, expected)
