@@ -173,9 +173,10 @@ def main(
 ) -> None:
     """Fill holes in the text of a Kaldi data directory, or of one audio file.
 
-    Words that are given stay as they are written. OUT gets `text` (of a directory lines "<utterance>
-    <text>"; of a file the text, which is printed, too), `filled.tsv` (utterance, start, end, word, confidence, alternatives), `words.ctm` and
-    `left_out.txt`; the exit status is 1 where nothing was filled.
+    Words that are given stay as they are written. OUT gets `text` (of a directory lines
+    "<utterance> <text>"; of a file the text, which is printed, too), `filled.tsv` (utterance,
+    start, end, word, confidence, alternatives), `words.ctm` and `left_out.txt`. The exit status is
+    1 where nothing was filled.
 
     Args:
         exp_dir: exp/<corpus>/masked_text/<exp>, trained; data/<corpus> is needed too

@@ -33,10 +33,11 @@ def decoder(
         return greedy_search(model.ctc.scores(encoder_out), lengths)
 
     def masked(encoder_out: Tensor, lengths: Tensor) -> list[Hypothesis]:
+        log_probs = model.ctc.scores(encoder_out)
         return mask_predict(
             model.decoder,
-            greedy(encoder_out, lengths),
-            encoder_out,
+            greedy_search(log_probs, lengths),
+            model.hear(encoder_out, log_probs),
             lengths,
             decoding.threshold,
             decoding.rounds,

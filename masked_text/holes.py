@@ -38,7 +38,7 @@ class Heard:
 
     decoded: Decoded  # with the hypothesis of CTC
     log_probs: Tensor  # (T, V), of CTC
-    encoder_out: Tensor  # (T, D)
+    memory: Tensor  # (T, D), what the decoder hears
 
 
 def make_filler(
@@ -69,6 +69,7 @@ def hear(
         cut_of = {cut.id: cut for cut in some}
         encoder_out, lengths = model.ctc.encode(batch.features, batch.lengths)  # (N, T', D), (N,)
         log_probs = model.ctc.scores(encoder_out)  # (N, T', V)
+        memory = model.hear(encoder_out, log_probs)  # (N, T', D')
         for n, (id, text, found) in enumerate(
             zip(batch.ids, batch.texts, greedy_search(log_probs, lengths), strict=True)
         ):
@@ -76,7 +77,7 @@ def hear(
             speaker, duration = supervision.speaker or id, cut_of[id].duration
             decoded = Decoded(id, speaker, duration, text or "", [found])
             length = int(lengths[n])
-            yield Heard(decoded, log_probs[n, :length], encoder_out[n, :length])
+            yield Heard(decoded, log_probs[n, :length], memory[n, :length])
 
 
 def draw_holes(id: str, num_words: int, share: float) -> list[list[int]]:
@@ -141,14 +142,14 @@ def heard_right(
     true: Sequence[Tokens], holes: Sequence[Sequence[int]], heard: Sequence[Tokens]
 ) -> int:
     """How many of the masked words a hypothesis of the whole utterance has in their places."""
-    pairs = kaldialign.align(true, heard, None)
-    right = [a == b for a, b in pairs if a is not None]
+    gap: Tokens = ()  # no word is empty
+    right = [a == b for a, b in kaldialign.align(true, heard, gap) if a != gap]
     return sum(right[place] for hole in holes for place in hole)
 
 
 @torch.no_grad()
 def guessed_right(
-    filler: HoleFiller, encoder_out: Tensor, true: Sequence[Tokens], holes: Sequence[Sequence[int]]
+    filler: HoleFiller, memory: Tensor, true: Sequence[Tokens], holes: Sequence[Sequence[int]]
 ) -> int:
     """How many of the masked words the decoder guesses that hears nothing.
 
@@ -160,7 +161,7 @@ def guessed_right(
     for place in masked:
         known = [word for word in filler.words if len(word) == len(true[place])]
         if known:
-            silence = torch.zeros_like(encoder_out)
+            silence = torch.zeros_like(memory)
             scores = word_scores(filler.decoder, silence, words, place, known)
             right += known[int(scores.argmax())] == true[place]
     return right
@@ -205,14 +206,14 @@ def fill_test_sets(exp_dir: Path) -> None:
                 holes = draw_holes(heard.decoded.id, len(true), share)
                 items, where = with_holes(true, holes)
                 filled, by_ctc = (
-                    f.fill(heard.log_probs, heard.encoder_out, items) for f in (filler, alone)
+                    f.fill(heard.log_probs, heard.memory, items) for f in (filler, alone)
                 )
                 right[share].update(
                     words=sum(map(len, holes)),
                     model=words_right(true, holes, where, filled),
                     ctc=words_right(true, holes, where, by_ctc),
                     ctc_without_text=heard_right(true, holes, said),
-                    text_only=guessed_right(filler, heard.encoder_out, true, holes),
+                    text_only=guessed_right(filler, heard.memory, true, holes),
                     unigram=sum(true[place] == most_frequent for hole in holes for place in hole),
                 )
                 found = heard.decoded.best if filled is None else filled.hypothesis

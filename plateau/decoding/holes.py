@@ -67,13 +67,13 @@ class HoleFiller:
 
     @torch.no_grad()
     def fill(
-        self, log_probs: Tensor, encoder_out: Tensor, items: Sequence[Tokens | None]
+        self, log_probs: Tensor, memory: Tensor, items: Sequence[Tokens | None]
     ) -> FilledText | None:
         """Fill the holes of a text; None where the audio is too short for it.
 
         Args:
             log_probs: (T, V), of CTC.
-            encoder_out: (T, D).
+            memory: (T, D), what the decoder hears.
             items: the tokens of each word, or None for a hole.
         """
         found = self._best_path(log_probs, items)
@@ -83,7 +83,7 @@ class HoleFiller:
         # Of two holes next to each other, what is found first helps the other.
         for place, word in enumerate(words):
             if items[word.item] is None:
-                words[place] = self._judge(log_probs, encoder_out, words, begins, place)
+                words[place] = self._judge(log_probs, memory, words, begins, place)
         tokens = [token for word in words for token in word.tokens]
         if min_frames(tokens) > len(log_probs):
             return None
@@ -110,7 +110,7 @@ class HoleFiller:
     def _judge(
         self,
         log_probs: Tensor,
-        encoder_out: Tensor,
+        memory: Tensor,
         words: Sequence[TextWord],
         begins: Sequence[int],
         place: int,
@@ -129,7 +129,7 @@ class HoleFiller:
         if self.decoder is not None and self.decoder_scale:
             others = [word.tokens for word in words]
             scores = scores + self.decoder_scale * word_scores(
-                self.decoder, encoder_out, others, place, known
+                self.decoder, memory, others, place, known
             )
         shares, order = scores.softmax(0).sort(descending=True)
         ranked = [
@@ -156,7 +156,7 @@ def full_sums(log_probs: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
 @torch.no_grad()
 def word_scores(
     decoder: TextDecoder,
-    encoder_out: Tensor,
+    memory: Tensor,
     words: Sequence[Tokens],
     place: int,
     candidates: Sequence[Tokens],
@@ -165,7 +165,7 @@ def word_scores(
 
     Args:
         decoder: finds masked tokens.
-        encoder_out: (T, D); zeros where it is not to be heard.
+        memory: (T, D), what is heard; zeros: nothing.
         words: the tokens of each word of the text.
         place: of the word.
         candidates: C.
@@ -176,12 +176,12 @@ def word_scores(
     # All candidates of a length share what the decoder says.
     rows = [[*before, *[decoder.mask_id] * size, *after] for size in sizes]
     tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
-    lengths = torch.full((len(rows),), len(encoder_out))
+    lengths = torch.full((len(rows),), len(memory))
     found = decoder(
-        tokens.to(encoder_out.device),
-        torch.tensor([len(row) for row in rows], device=encoder_out.device),
-        encoder_out.expand(len(rows), *encoder_out.shape),
-        lengths.to(encoder_out.device),
+        tokens.to(memory.device),
+        torch.tensor([len(row) for row in rows], device=memory.device),
+        memory.expand(len(rows), *memory.shape),
+        lengths.to(memory.device),
     ).cpu()  # (S, U, V)
     return torch.stack(
         [

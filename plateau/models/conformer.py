@@ -53,7 +53,7 @@ class ConformerOptions:
 
 
 def sinusoids(positions: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Sinusoidal encodings (P, D) of positions (P,), with D, device and type as of ``like`` (…, D).
+    """Sinusoidal encodings (…, D) of positions (…), with D, device and type as of ``like`` (…, D).
 
     Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, with all sines before all cosines. They
     cost next to nothing and are made anew for each batch, so no utterance is too long.
@@ -62,7 +62,7 @@ def sinusoids(positions: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     rates = torch.exp(
         torch.arange(0, dim, 2, device=like.device) * (-math.log(10000) / dim)
     )  # (D/2,)
-    angles = positions[:, None] * rates  # (P, D/2), float32
+    angles = positions[..., None] * rates  # (…, D/2), float32
     return torch.cat([angles.sin(), angles.cos()], dim=-1).to(like.dtype)
 
 

@@ -3,8 +3,11 @@
 Higuchi et al. 2020, "Mask CTC" (arXiv 2005.08700).
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plateau.graphs.labels import BLANK
+from plateau.models.conformer import sinusoids
 from plateau.models.ctc import CtcModel
 from plateau.models.encoder import EncoderOptions
 from plateau.models.subsampling import Lengths
@@ -30,7 +33,8 @@ class MaskedTextModel(nn.Module):
     ) -> None:
         super().__init__()
         self.ctc = CtcModel(num_features, vocab_size, encoder)
-        self.decoder = TextDecoder(vocab_size, self.ctc.encoder.output_dim, decoder)
+        self.memory = nn.Linear(self.ctc.encoder.output_dim, decoder.dim)
+        self.decoder = TextDecoder(vocab_size, decoder)
 
     @property
     def encoder(self) -> nn.Module:
@@ -65,26 +69,48 @@ class MaskedTextModel(nn.Module):
             (N, U, V) of tokens
         """
         encoder_out, lengths = self.ctc.encode(features, lengths)  # (N, T', D)
-        heard = silence(encoder_out, silent)
+        log_probs = self.ctc.scores(encoder_out)
+        memory = self.hear(encoder_out, log_probs)
+        memory = memory.masked_fill(silent[:, None, None], 0.0)
         if guessed.any():
-            tokens = self.guess(heard, lengths, tokens, num_tokens, guessed)
-        found = self.decoder(tokens, num_tokens, heard, lengths)  # (N, U, V)
-        return self.ctc.scores(encoder_out), lengths, found
+            tokens = self.guess(memory, lengths, tokens, num_tokens, guessed)
+        found = self.decoder(tokens, num_tokens, memory, lengths)  # (N, U, V)
+        return log_probs, lengths, found
+
+    def hear(self, encoder_out: Tensor, log_probs: Tensor) -> Tensor:
+        """What the decoder attends to, (N, T, D'): the encoder's output, and the place in the text.
+
+        A frame is told which token it is of by the same encoding as the decoder's places; see
+        `expected_places`. Without it, a decoder that is given nothing but masks would have to count
+        what it hears.
+
+        Args:
+            encoder_out: (N, T, D).
+            log_probs: (N, T, V), of CTC.
+        """
+        memory = self.memory(encoder_out)
+        return memory + sinusoids(expected_places(log_probs.detach()), like=memory)
 
     def guess(
-        self,
-        encoder_out: Tensor,
-        lengths: Tensor,
-        tokens: Tensor,
-        num_tokens: Tensor,
-        guessed: Tensor,
+        self, memory: Tensor, lengths: Tensor, tokens: Tensor, num_tokens: Tensor, guessed: Tensor
     ) -> Tensor:
         """Tokens (N, U) with the likeliest of each mask in its place, without gradient."""
-        found = self.decoder(tokens, num_tokens, encoder_out, lengths).detach()
+        found = self.decoder(tokens, num_tokens, memory, lengths).detach()
         masked = (tokens == self.decoder.mask_id) & guessed[:, None]  # (N, U)
         return found.argmax(2).where(masked, tokens)
 
 
-def silence(encoder_out: Tensor, silent: Tensor) -> Tensor:
-    """The encoder's output (N, T', D) with zeros for those utterances (N,) that are not heard."""
-    return encoder_out.masked_fill(silent[:, None, None], 0.0)
+def expected_places(log_probs: Tensor) -> Tensor:
+    """The place of the token that each frame is of, (N, T), from 0, as CTC expects it.
+
+    That is how many tokens have begun by then, less one: in each frame, the probability that it is
+    of a label other than blank which the frame before is not of, as if frames were independent.
+
+    Args:
+        log_probs: (N, T, V), of CTC.
+    """
+    probs = log_probs.exp()
+    probs[..., BLANK] = 0.0
+    before = F.pad(probs[:, :-1], (0, 0, 1, 0))
+    begins = (probs * (1 - before)).sum(2)  # (N, T)
+    return begins.cumsum(1) - 1

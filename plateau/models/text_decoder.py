@@ -56,17 +56,15 @@ class TextDecoder(nn.Module):
 
     Args:
         vocab_size: V, number of labels with the blank, which is no token of a text.
-        encoder_dim: E, of the encoder's output.
         options: size and regularisation.
     """
 
-    def __init__(self, vocab_size: int, encoder_dim: int, options: TextDecoderOptions) -> None:
+    def __init__(self, vocab_size: int, options: TextDecoderOptions) -> None:
         super().__init__()
         self.mask_id = vocab_size
         dim = options.dim
         self.embedding = nn.Embedding(vocab_size + 1, dim)
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)
-        self.memory = nn.Linear(encoder_dim, dim)
         self.layers = nn.ModuleList(
             nn.TransformerDecoderLayer(
                 dim,
@@ -82,14 +80,14 @@ class TextDecoder(nn.Module):
         self.output = nn.Linear(dim, vocab_size)
 
     def forward(
-        self, tokens: Tensor, num_tokens: Tensor, encoder_out: Tensor, lengths: Tensor
+        self, tokens: Tensor, num_tokens: Tensor, memory: Tensor, lengths: Tensor
     ) -> Tensor:
         """Log-probabilities (N, U, V) of the token at each place, float32.
 
         Args:
             tokens: (N, U), with ``mask_id`` where one is masked.
             num_tokens: (N,), how many count; the rest is padding, which changes nothing.
-            encoder_out: (N, T, E).
+            memory: (N, T, D), what is heard.
             lengths: (N,) ≥ 1, frames of it that count.
         """
         x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)  # (N, U, D)
@@ -97,7 +95,6 @@ class TextDecoder(nn.Module):
         x = x + sinusoids(places, like=x)
         # Attention with nothing to attend to is not a number: a text without tokens keeps one.
         text_padding = padding_mask(num_tokens.clamp(min=1), x.shape[1])
-        memory = self.memory(encoder_out)  # (N, T, D)
         audio_padding = padding_mask(lengths, memory.shape[1])
         for layer in self.layers:
             x = layer(

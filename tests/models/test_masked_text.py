@@ -2,7 +2,7 @@ import torch
 
 from plateau.models.blstm import BlstmOptions
 from plateau.models.encoder import EncoderOptions
-from plateau.models.masked_text import MaskedTextModel
+from plateau.models.masked_text import MaskedTextModel, expected_places
 from plateau.models.text_decoder import TextDecoderOptions
 
 MASK = 5
@@ -46,8 +46,27 @@ def test_what_is_silent_depends_on_the_text_alone():
 def test_guesses_are_put_in_the_places_of_masks():
     model, (features, lengths, tokens, num_tokens) = make(), inputs()
     encoder_out, frames = model.ctc.encode(features, lengths)
-    first = model.decoder(tokens, num_tokens, encoder_out, frames).argmax(2)
+    memory = model.hear(encoder_out, model.ctc.scores(encoder_out))
+    first = model.decoder(tokens, num_tokens, memory, frames).argmax(2)
     filled = torch.stack([first[0].where(tokens[0] == MASK, tokens[0]), tokens[1]])
-    expected = model.decoder(filled, num_tokens, encoder_out, frames)
+    expected = model.decoder(filled, num_tokens, memory, frames)
     _, _, found = model(features, lengths, tokens, num_tokens, NO, FIRST)
     torch.testing.assert_close(found, expected)
+
+
+def test_places_of_frames_are_counted():
+    labels = torch.tensor([[0, 2, 2, 0, 2, 3, 3, 0, 1]])
+    sure = torch.nn.functional.one_hot(labels, 4).float().log()
+    assert expected_places(sure).tolist() == [[-1, 0, 0, 0, 1, 2, 2, 2, 3]]
+
+
+def test_places_of_frames_are_expected_ones():
+    probs = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(0))
+    probs = probs / probs.sum(2, keepdim=True)
+    expected, place = [], -1.0
+    for t in range(3):
+        for label in (1, 2, 3):
+            before = float(probs[0, t - 1, label]) if t else 0.0
+            place += float(probs[0, t, label]) * (1 - before)
+        expected.append(place)
+    torch.testing.assert_close(expected_places(probs.log()), torch.tensor([expected]))
