@@ -153,7 +153,7 @@ def fill(
         except ValueError as error:
             yield id, f"{id} {error}"
             continue
-        filled = filler.fill(utterance.log_probs, utterance.encoder_out, items)
+        filled = filler.fill(utterance.log_probs, utterance.memory, items)
         if filled is None:
             yield id, f"{id} is too short for its text: no audio is left for the holes"
         else:
@@ -201,7 +201,7 @@ def main(
         check_there(sorted({u.audio for u in utterances if not is_pipe(u.audio)})[:1])
         raw = {u.id: u.text for u in utterances}
         if text is not None:
-            given = read_table(text)
+            given = read_table(text, "text")
             if missing := sorted(given.keys() - raw.keys()):
                 raise UserError(f"{text}: {data} has no utterance '{missing[0]}'")
             utterances = [u for u in utterances if u.id in given]

@@ -17,12 +17,21 @@ from plateau.data.corpus import TRAIN
 from plateau.data.features import FeatureOptions
 from plateau.data.loading import load_batch
 from plateau.data.masking import generator_for, masked_positions
-from plateau.data.tokens import UNKNOWN, Tokenizer, encode_words, read_lang
+from plateau.data.tokens import (
+    BLANK_ID,
+    UNKNOWN,
+    WORD_START,
+    Tokenizer,
+    encode_words,
+    read_lang,
+)
 from plateau.decoding.ctc import greedy_search
 from plateau.decoding.evaluate import Decoded, evaluate
+from plateau.decoding.files import has_marks
 from plateau.decoding.holes import FilledText, HoleFiller, Tokens, word_scores
 from plateau.decoding.run import cuts_to_decode
 from plateau.decoding.words import unigram
+from plateau.graphs.holes import UnknownWords
 from plateau.io import write_json
 from plateau.models.masked_text import MaskedTextModel
 from plateau.results import make_records
@@ -44,16 +53,29 @@ class Heard:
 def make_filler(
     model: MaskedTextModel, tokenizer: Tokenizer, texts: Iterable[str], decoding: DecodingOptions
 ) -> HoleFiller:
-    """What fills holes, by the words of these texts, those of the training."""
+    """What fills holes: by the words of these texts, those of the training, and what they lack."""
     words = unigram(texts, tokenizer, decoding.lm_scale)
     unknown = tokenizer.tokens.index(UNKNOWN)
+    words = {tokens: weight for tokens, weight in words.items() if unknown not in tokens}
+    spelt = None
+    if has_marks(tokenizer):
+        pieces = {
+            n: token for n, token in enumerate(tokenizer.tokens) if n not in (BLANK_ID, unknown)
+        }
+        spelt = UnknownWords(
+            -decoding.unknown_penalty,
+            [n for n, token in pieces.items() if token.startswith(WORD_START)],
+            [n for n, token in pieces.items() if not token.startswith(WORD_START)],
+            [n for n, token in pieces.items() if token == WORD_START],
+        )
     return HoleFiller(
         model.decoder,
-        {tokens: weight for tokens, weight in words.items() if unknown not in tokens},
+        words,
         decoding.max_words,
         decoding.candidates,
         decoding.decoder_scale,
         decoding.search_beam,
+        spelt,
     )
 
 

@@ -59,6 +59,8 @@ class DecodingOptions(CommonDecodingOptions):
             finds likeliest there
         decoder_scale: weight of the decoder's log-probability of a word beside that of CTC
         lm_scale: weight of a word's log probability (unigram of the training transcripts) in holes
+        unknown_penalty: nats that a word costs in a hole which is in no training transcript;
+            subwords and characters can spell such words
         search_beam: states that lie further than this below the best (nats) are dropped
     """
 
@@ -72,6 +74,7 @@ class DecodingOptions(CommonDecodingOptions):
     candidates: int = 16
     decoder_scale: float = 0.5
     lm_scale: float = 0.3
+    unknown_penalty: float = 10.0
     search_beam: float = 20.0
 
     def __post_init__(self) -> None:
@@ -84,6 +87,7 @@ class DecodingOptions(CommonDecodingOptions):
             candidates=SIZE,
             decoder_scale=at_least(0, 1000),
             lm_scale=at_least(0, 1000),
+            unknown_penalty=at_least(0, 1000),
             search_beam=above(0, 10**6),
         )
 

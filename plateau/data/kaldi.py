@@ -58,25 +58,29 @@ class Utterance:
         return Segment(recording, self.start, self.end, self.channel)
 
 
-def read_table(path: Path) -> dict[str, Value]:
+def read_table(path: Path, kind: str = "") -> dict[str, Value]:
     """Read a file of one line per key.
+
+    Args:
+        path: of the file.
+        kind: which file of a data directory it is like, e.g. text; without it, its name says that.
 
     Raises:
         UserError: names the file and the line that is malformed or repeats a key.
     """
     table: dict[str, Value] = {}
-    for row in _rows(path):
+    for row in _rows(path, kind or path.name):
         if row.key in table:
             raise _error(path, row.number, f"'{row.key}' is there for the second time")
         table[row.key] = row.value
     return table
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path, kind: str) -> Iterator[Row]:
     try:
         for number, line in raw_lines(path):
             try:
-                yield parse(path.name, number, line)
+                yield parse(kind, number, line)
             except ValueError as error:
                 raise _error(path, number, str(error)) from None
     except OSError as error:
@@ -144,7 +148,7 @@ def assign(ctm: Path, segments: dict[str, Segment]) -> dict[str, list[Interval]]
     found: dict[str, list[Interval]] = defaultdict(list)
     if ctm.exists():
         owner = owners(segments)
-        for row in sorted(_rows(ctm), key=lambda row: row.value.start):
+        for row in sorted(_rows(ctm, ctm.name), key=lambda row: row.value.start):
             utterance = owner(row)
             if utterance is not None:
                 found[utterance].append(row.value)

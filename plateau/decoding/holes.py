@@ -15,7 +15,7 @@ from torch import Tensor
 from plateau.data.tokens import min_frames
 from plateau.decoding.ctc import Hypothesis, align_tokens
 from plateau.graphs.dense import best_paths_and_outputs
-from plateau.graphs.holes import hole_graph
+from plateau.graphs.holes import UnknownWords, hole_graph
 from plateau.models.text_decoder import TextDecoder
 
 Tokens = tuple[int, ...]  # of a word
@@ -56,6 +56,7 @@ class HoleFiller:
             likeliest there.
         decoder_scale: weight of the decoder's log-probability beside that of CTC.
         search_beam: states that lie further than this below the best are dropped, in nats.
+        unknown: words of any spelling that a hole may have, too; None: it has known ones.
     """
 
     decoder: TextDecoder | None
@@ -64,6 +65,7 @@ class HoleFiller:
     candidates: int = 16
     decoder_scale: float = 0.5
     search_beam: float = 20.0
+    unknown: UnknownWords | None = None
 
     @torch.no_grad()
     def fill(
@@ -93,7 +95,9 @@ class HoleFiller:
         self, log_probs: Tensor, items: Sequence[Tokens | None]
     ) -> tuple[list[TextWord], list[int]] | None:
         """The words on the best path, and the frame where each begins."""
-        graph, meanings = hole_graph(items, self.words, log_probs.shape[1], self.max_words)
+        graph, meanings = hole_graph(
+            items, self.words, log_probs.shape[1], self.max_words, self.unknown
+        )
         length = torch.tensor([len(log_probs)])
         ((_, outputs),) = best_paths_and_outputs(
             log_probs[None].cpu(), length, graph, self.search_beam
@@ -102,9 +106,13 @@ class HoleFiller:
             return None
         words, begins = [], []
         for frame, output in enumerate(outputs):
-            if output > 0 and (meaning := meanings[output - 1]).place == 0:
-                words.append(TextWord(meaning.item, meaning.word))
-                begins.append(frame)
+            if output > 0:
+                item, token, begun = meanings[output - 1]
+                if begun:
+                    words.append(TextWord(item, (token,)))
+                    begins.append(frame)
+                else:
+                    words[-1] = TextWord(item, (*words[-1].tokens, token))
         return words, begins
 
     def _judge(
@@ -120,10 +128,13 @@ class HoleFiller:
         after = words[place + 1].tokens if place + 1 < len(words) else ()
         first = begins[place - 1] if place else 0
         last = begins[place + 2] if place + 2 < len(words) else len(log_probs)
-        known = list(self.words)
+        weights = dict(self.words)
+        if self.unknown is not None:
+            weights.setdefault(words[place].tokens, self.unknown.weight)
+        known = list(weights)
         scores = full_sums(
             log_probs[first:last], [(*before, *candidate, *after) for candidate in known]
-        ) + torch.tensor(list(self.words.values()))
+        ) + torch.tensor(list(weights.values()))
         best = scores.topk(min(self.candidates, len(known)))
         scores, known = best.values, [known[index] for index in best.indices.tolist()]
         if self.decoder is not None and self.decoder_scale:

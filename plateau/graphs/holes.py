@@ -1,6 +1,8 @@
 """Graphs of a text with holes: words that are given, and between them some that are not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, pairwise, product
 from typing import NamedTuple
 
 import k2
@@ -9,12 +11,29 @@ import torch
 from plateau.graphs.ctc import ctc_topology
 
 
+@dataclass(frozen=True)
+class UnknownWords:
+    """Words of any spelling, as a hole may have them beside those that are known.
+
+    Args:
+        weight: of saying one, nats.
+        first: tokens that begin a word.
+        inner: tokens that go on with one.
+        bare: those of ``first`` that are no word alone, as the lone ``▁`` of characters.
+    """
+
+    weight: float
+    first: Collection[int]
+    inner: Collection[int]
+    bare: Collection[int] = ()
+
+
 class Output(NamedTuple):
-    """What an arc of the text's graph says: token number ``place`` of a word, in an item."""
+    """What an arc of the text's graph says: a token of an item, and whether a word begins."""
 
     item: int
-    word: tuple[int, ...]
-    place: int
+    token: int
+    begins: bool
 
 
 def hole_graph(
@@ -22,49 +41,68 @@ def hole_graph(
     words: Mapping[tuple[int, ...], float],
     vocab_size: int,
     max_words: int,
+    unknown: UnknownWords | None = None,
 ) -> tuple[k2.Fsa, list[Output]]:
-    """One graph that accepts the frame labels of a text whose holes are filled with known words.
+    """One graph that accepts the frame labels of a text whose holes are filled with words.
 
     It is H ∘ G, as in `plateau.graphs.ctc.lexicon_graph`: H is the CTC topology, and G has a chain
-    of arcs for each word that is given, and in a hole one to ``max_words`` of the known words.
+    of arcs for each word that is given, and in a hole one to ``max_words`` of the known words, or
+    of others.
 
     Args:
         items: in their order, the tokens of a word, at least one, or None for a hole.
         words: the tokens of each known word, and the weight (nats) of saying it once.
         vocab_size: V, number of labels with the blank.
         max_words: in a hole.
+        unknown: other words; None: there are none.
 
     Returns:
         the graph, and what its ``aux_labels`` a > 0 mean: output a - 1 begins on that arc
     """
     arcs: list[tuple[int, int, int, int, float]] = []  # source, target, token, aux label, weight
     outputs: list[Output] = []
-    sources, free = [0], 1  # where the next word begins, and the next state that there is not
+    states = count(1)  # that there are not yet; 0 starts
 
-    def add(item: int, word: tuple[int, ...], weight: float, target: int) -> None:
-        nonlocal free
-        inner = range(free, free + len(word) - 1)
-        free += len(inner)
-        for place, (token, end) in enumerate(zip(word, [*inner, target], strict=True)):
-            outputs.append(Output(item, word, place))
-            for source in sources if place == 0 else [inner[place - 1]]:
-                arcs.append((source, end, token, len(outputs), weight if place == 0 else 0.0))
+    def add(source: int, target: int, output: Output, weight: float = 0.0) -> None:
+        outputs.append(output)
+        arcs.append((source, target, output.token, len(outputs), weight))
 
+    def add_word(
+        sources: list[int], target: int, item: int, word: tuple[int, ...], weight: float
+    ) -> None:
+        chain = [next(states) for _ in word[1:]] + [target]
+        for source in sources:
+            add(source, chain[0], Output(item, word[0], True), weight)
+        for token, (source, end) in zip(word[1:], pairwise(chain), strict=True):
+            add(source, end, Output(item, token, False))
+
+    def add_unknown(sources: list[int], item: int) -> int:
+        """The state in which such a word may go on, or end."""
+        begun, loop = next(states), next(states)
+        for source, token in product(sources, unknown.first):
+            target = begun if token in unknown.bare else loop
+            add(source, target, Output(item, token, True), unknown.weight)
+        for source, token in product((begun, loop), unknown.inner):
+            add(source, loop, Output(item, token, False))
+        return loop
+
+    sources = [0]  # where the next word begins
     for item, word in enumerate(items):
         if word is not None:
-            target, free = free, free + 1
-            add(item, word, 0.0, target)
+            target = next(states)
+            add_word(sources, target, item, word, 0.0)
             sources = [target]
             continue
-        ends = []
+        ends: list[int] = []
         for _ in range(max_words):
-            target, free = free, free + 1
+            target = next(states)
             for known, weight in words.items():
-                add(item, known, weight, target)
-            sources = [target]
-            ends.append(target)
+                add_word(sources, target, item, known, weight)
+            sources = [target] + ([] if unknown is None else [add_unknown(sources, item)])
+            ends += sources
         sources = ends
-    arcs += [(source, free, -1, -1, 0.0) for source in sources]
+    final = next(states)
+    arcs += [(source, final, -1, -1, 0.0) for source in sources]
     arcs.sort()
     text = k2.Fsa(
         torch.tensor([(*arc[:3], 0) for arc in arcs], dtype=torch.int32),

@@ -7,6 +7,7 @@ import torch
 pytest.importorskip("k2")
 
 from plateau.decoding.holes import HoleFiller, full_sums, word_scores
+from plateau.graphs.holes import UnknownWords
 
 V, MASK = 4, 4
 WORDS = {(1, 2): -0.5, (1, 3): -0.5, (2,): -1.0}
@@ -102,6 +103,16 @@ def test_the_decoder_has_its_say():
     for scale, expected in ((0.0, (1, 2)), (1.0, (1, 3))):
         filled = fill(log_probs, [None], max_words=1, decoder=decoder, decoder_scale=scale)
         assert filled.words[0].tokens == expected
+
+
+def test_words_that_are_not_known_can_be_spelt():
+    log_probs = posteriors([3, 0, 2, 1])
+    unknown = UnknownWords(-1.0, first=[3], inner=[1, 2])
+    filled = fill(log_probs, [None], unknown=unknown)
+    assert [word.tokens for word in filled.words] == [(3, 2, 1)]
+    assert filled.words[0].confidence > 0.5
+    dear = UnknownWords(-20.0, first=[3], inner=[1, 2])
+    assert all(word.tokens in WORDS for word in fill(log_probs, [None], unknown=dear).words)
 
 
 def test_none_where_the_audio_is_too_short():

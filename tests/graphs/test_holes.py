@@ -8,25 +8,36 @@ import torch
 pytest.importorskip("k2")
 
 from plateau.graphs.dense import best_paths_and_outputs
-from plateau.graphs.holes import hole_graph
+from plateau.graphs.holes import UnknownWords, hole_graph
 
 V = 4
 KNOWN = {(1, 2): -0.3, (3,): -1.0, (2, 2): -0.1}
+# 1 and 2 begin words, and 1 alone is none.
+SPELT = UnknownWords(-0.7, first=[1, 2], inner=[3], bare=[1])
 
 
 def collapse(path):
     return tuple(label for label, _ in itertools.groupby(path) if label)
 
 
-def texts(items, max_words):
+def spelt_words(longest=4):
+    """Those of `SPELT`, as many as fit into the frames."""
+    for first in (1, 2):
+        for number in range(longest):
+            if first == 2 or number:
+                yield (first, *[3] * number), -0.7
+
+
+def texts(items, max_words, unknown):
     """Each text that the items allow, as words, with its weight."""
+    known = [*KNOWN.items(), *(spelt_words() if unknown else ())]
     choices = [
         [((item,), 0.0)]
         if item is not None
         else [
-            (words, sum(KNOWN[word] for word in words))
+            (tuple(word for word, _ in words), sum(weight for _, weight in words))
             for number in range(1, max_words + 1)
-            for words in itertools.product(KNOWN, repeat=number)
+            for words in itertools.product(known, repeat=number)
         ]
         for item in items
     ]
@@ -35,7 +46,7 @@ def texts(items, max_words):
         yield words, sum(weight for _, weight in chosen)
 
 
-def best_by_enumeration(log_probs, items, max_words):
+def best_by_enumeration(log_probs, items, max_words, unknown):
     scores = {}
     for path in itertools.product(range(V), repeat=len(log_probs)):
         tokens = collapse(path)
@@ -43,29 +54,35 @@ def best_by_enumeration(log_probs, items, max_words):
         scores[tokens] = max(score, scores.get(tokens, -torch.inf))
     return max(
         (scores.get(tuple(t for _, word in words for t in word), -torch.inf) + weight, words)
-        for words, weight in texts(items, max_words)
+        for words, weight in texts(items, max_words, unknown)
     )
 
 
+@pytest.mark.parametrize("unknown", [None, SPELT])
 @pytest.mark.parametrize("max_words", [1, 2])
 @pytest.mark.parametrize("items", [[None], [(3,), None], [None, (1,)], [(1,), None, (2,)]])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_best_path_is_that_of_the_best_text(items, max_words, seed):
+def test_the_best_path_is_that_of_the_best_text(items, max_words, seed, unknown):
     generator = torch.Generator().manual_seed(seed)
     log_probs = (3 * torch.randn(6, V, generator=generator)).log_softmax(1)
-    graph, meanings = hole_graph(items, KNOWN, V, max_words)
+    graph, meanings = hole_graph(items, KNOWN, V, max_words, unknown)
     ((labels, outputs),) = best_paths_and_outputs(
         log_probs[None], torch.tensor([6]), graph, search_beam=1000.0
     )
     begun = [meanings[output - 1] for output in outputs if output > 0]
-    words = [(m.item, m.word) for m in begun if m.place == 0]
-    score, expected = best_by_enumeration(log_probs, items, max_words)
-    # Words that spell the same are the same to CTC; so the tokens, and the score with the weights.
-    assert [t for _, word in words for t in word] == [t for _, word in expected for t in word]
-    assert collapse(labels) == tuple(m.word[m.place] for m in begun)
+    assert collapse(labels) == tuple(output.token for output in begun)
+    words = []
+    for output in begun:
+        if output.begins:
+            words.append((output.item, ()))
+        words[-1] = (output.item, (*words[-1][1], output.token))
+    weight = dict(spelt_words()) | KNOWN if unknown else KNOWN
     found = sum(float(log_probs[t, label]) for t, label in enumerate(labels))
-    found += sum(KNOWN[word] for item, word in words if items[item] is None)
+    found += sum(weight[word] for item, word in words if items[item] is None)
+    score, _ = best_by_enumeration(log_probs, items, max_words, unknown)
     assert found == pytest.approx(score, abs=1e-4)
+    allowed = [each for each, _ in texts(items, max_words, unknown)]
+    assert words in allowed
 
 
 def test_no_path_where_there_are_too_few_frames():
