@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masked_text.options import LossOptions, Options
+from masked_text.watch import make_watch
 from plateau.config import cli
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
@@ -165,6 +166,7 @@ def build(options: Options) -> Recipe:
         model,
         make_loss(model, tokenizer, options.loss, options.masking),
         lambda words: min_frames([token for word in words for token in word]),
+        watch=make_watch(model, tokenizer),
     )
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("k2")
 
 from masked_text.holes import draw_holes, with_holes
 from plateau.data.kaldi import read_table
-from tests.job import ROOT, SETS, run, run_job, trn
+from tests.job import ROOT, SETS, assert_watched, run, run_job, trn
 
 EXP_DIR = Path("exp/toy/masked_text/x")
 OVERRIDES = [
@@ -21,7 +21,7 @@ OVERRIDES = [
     "training.epochs=20",
     "decoding.holes=[0.5]",
     "decoding.max_words=2",
-    "decoding.unknown_penalty=2", # half of the words are in no other set
+    "decoding.unknown_penalty=2",  # half of the words are in no other set
 ]
 
 
@@ -66,6 +66,11 @@ def test_words_that_are_given_are_in_the_filled_text(job):
         assert len(masked) == max(1, round(len(words) / 2))
         kept = iter(filled[id])
         assert all(word in kept for n, word in enumerate(words) if n not in masked)  # in order
+
+
+def test_training_is_watched(job):
+    for scalar in ("masked_loss_heard", "masked_loss_silent", "masked_loss_swapped"):
+        assert_watched(job / EXP_DIR / "tensorboard", scalar, 20)
 
 
 def test_alignments_are_made(job):

@@ -1,0 +1,81 @@
+"""What is looked at while training: does the decoder hear anything? And the posteriors of CTC."""
+
+import torch
+from torch import Tensor
+
+from plateau.alignment.ctc import align
+from plateau.alignment.watch import peakiness, posterior_figure
+from plateau.data.loading import Batch
+from plateau.data.tokens import Tokenizer, encode_words
+from plateau.graphs.labels import pad
+from plateau.models.masked_text import MaskedTextModel
+from plateau.training.interfaces import Watch, Watched
+
+# Nats a token that audio must be worth, after so many steps: what a model that ignores it has from
+# overfitting is less.
+MARGIN, STEPS = 0.1, 1000
+
+
+def hearing(model: MaskedTextModel, batch: Batch, targets: list[list[int]]) -> dict[str, float]:
+    """Cross entropy in nats a token, of texts that are masked whole, with audio and without.
+
+    Args:
+        model: in evaluation mode.
+        batch: N utterances.
+        targets: N token sequences.
+
+    Returns:
+        ``heard``; ``silent``: the decoder's memory is zeros; and with several utterances
+        ``swapped``: that of the utterance before, the last one's for the first
+    """
+    encoder_out, lengths = model.ctc.encode(batch.features, batch.lengths)
+    memory = model.hear(encoder_out, model.ctc.scores(encoder_out))  # (N, T', D)
+    wanted = pad(targets, device=memory.device)  # (N, U)
+    num_tokens = torch.tensor([len(target) for target in targets], device=memory.device)
+    within = torch.arange(wanted.shape[1], device=memory.device) < num_tokens[:, None]
+    masks = torch.full_like(wanted, model.decoder.mask_id)
+
+    def loss(memory: Tensor, lengths: Tensor) -> float:
+        found = model.decoder(masks, num_tokens, memory, lengths)  # (N, U, V)
+        right = found.gather(2, wanted.unsqueeze(2)).squeeze(2)
+        return -float(right[within].mean())
+
+    losses = {"heard": loss(memory, lengths), "silent": loss(0 * memory, lengths)}
+    if len(targets) > 1:
+        losses["swapped"] = loss(memory.roll(1, 0), lengths.roll(1))
+    return losses
+
+
+def notes(losses: dict[str, float], steps: int) -> list[str]:
+    """What is wrong with a decoder that has these losses of `hearing` after steps of training."""
+    if steps < STEPS:
+        return []
+    deaf = [name for name, loss in losses.items() if loss < losses["heard"] + MARGIN]
+    deaf.remove("heard")
+    if not deaf:
+        return []
+    others = " and ".join(f"{losses[name]:.2f} with the audio {name}" for name in deaf)
+    return [
+        f"the decoder does not listen: its loss is {losses['heard']:.2f} nats a token, and "
+        f"{others}; try a higher loss.ctc_scale, masking.full or loss.after_steps"
+    ]
+
+
+def make_watch(model: MaskedTextModel, tokenizer: Tokenizer) -> Watch:
+    """Whether the decoder listens; peakiness of CTC, and posteriors with the best path."""
+
+    def watch(batch: Batch) -> Watched:
+        transcripts = [encode_words(tokenizer, text) for text in batch.texts]
+        targets = [[token for word in words for token in word] for words in transcripts]
+        losses = hearing(model, batch, targets)
+        log_probs, lengths = model.ctc(batch.features, batch.lengths)  # (N, T', V), (N,)
+        found = align(model.ctc, batch.features, batch.lengths, transcripts)
+        figures = {
+            id: posterior_figure(log_probs[n, : lengths[n]], found[n], targets[n], tokenizer.tokens)
+            for n, id in enumerate(batch.ids)
+        }
+        scalars = {f"masked_loss_{name}": loss for name, loss in losses.items()}
+        scalars |= peakiness(log_probs, lengths, tokenizer.tokens)
+        return Watched(scalars, figures, notes=notes(losses, int(model.ctc.steps)))
+
+    return watch

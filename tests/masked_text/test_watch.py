@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+pytest.importorskip("k2")
+
+from masked_text.watch import hearing, notes
+from plateau.data.loading import Batch
+from plateau.models.blstm import BlstmOptions
+from plateau.models.encoder import EncoderOptions
+from plateau.models.masked_text import MaskedTextModel
+from plateau.models.text_decoder import TextDecoderOptions
+
+
+def make():
+    torch.manual_seed(0)
+    blstm = BlstmOptions(dim=8, num_layers=1, dropout=0.0, subsampling_channels=2)
+    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0)
+    model = MaskedTextModel(6, 5, EncoderOptions("blstm", blstm=blstm), decoder)
+    features, lengths = torch.randn(3, 40, 6), torch.tensor([40, 32, 28])
+    return model, Batch(features, lengths, ["a"] * 3, ["1", "2", "3"], 1.0)
+
+
+TARGETS = [[2, 3, 2], [4, 4], [1, 2, 3]]
+
+
+def train(model, batch):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    tokens = torch.full((3, 3), model.decoder.mask_id)
+    number, no = torch.tensor([3, 2, 3]), torch.zeros(3, dtype=torch.bool)
+    wanted = torch.tensor([[2, 3, 2], [4, 4, 0], [1, 2, 3]])
+    for _ in range(200):
+        _, _, found = model(batch.features, batch.lengths, tokens, number, no, no)
+        losses = torch.nn.functional.nll_loss(found.transpose(1, 2), wanted, reduction="none")
+        optimizer.zero_grad()
+        losses[wanted > 0].mean().backward()
+        optimizer.step()
+
+
+def test_a_decoder_that_listens_needs_its_audio():
+    model, batch = make()
+    train(model, batch)
+    losses = hearing(model.eval(), batch, TARGETS)
+    assert losses["heard"] < 0.1
+    assert losses["silent"] > losses["heard"] + 1
+    assert losses["swapped"] > losses["heard"] + 1
+    assert notes(losses, 10**6) == []
+
+
+def test_a_decoder_that_is_deaf_is_told():
+    model, batch = make()
+    for layer in model.decoder.layers:  # the mistake: attention to the audio goes nowhere
+        layer.multihead_attn.register_forward_hook(lambda m, i, out: (0 * out[0], out[1]))
+    train(model, batch)
+    losses = hearing(model.eval(), batch, TARGETS)
+    assert losses["silent"] == losses["heard"] == losses["swapped"]
+    (note,) = notes(losses, 10**6)
+    assert "the decoder does not listen" in note
+    assert "with the audio silent and" in note and "with the audio swapped" in note
+    assert notes(losses, 10) == []  # it may yet learn to
+
+
+def test_one_utterance_has_none_to_swap_with():
+    model, batch = make()
+    one = Batch(batch.features[:1], batch.lengths[:1], ["a"], ["1"], 1.0)
+    assert hearing(model.eval(), one, TARGETS[:1]).keys() == {"heard", "silent"}
