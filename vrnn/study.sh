@@ -37,14 +37,13 @@ case $corpus in
     gauss="strokes vrnn.output.components=1" gmm="strokes vrnn.output.components=20"
     size="vrnn.latent_dim=24 vrnn.feature_dim=96 vrnn.latent_feature_dim=96 vrnn.output.masked_dim=96"
     hidden="rnn_gauss=192 rnn_gmm=184 rnn_ar=184 rnn_ar_gmm=168 vrnn_i=136 vrnn_gauss=128 vrnn_gmm=120"
-    epochs=15 rate=3.0e-3
-    if [ "$corpus" = strokes ]; then epochs=10; fi
+    epochs=10 rate=3.0e-3
     ;;
   *) # 1.0 M; of 200 values of a frame, more components take all parameters for the last layer
     gauss="gaussian" gmm="mixture vrnn.output.components=5"
     size="vrnn.latent_dim=64 vrnn.feature_dim=192 vrnn.latent_feature_dim=192 vrnn.output.masked_dim=192"
     hidden="rnn_gauss=368 rnn_gmm=280 rnn_ar=320 vrnn_i=264 vrnn_gauss=240 vrnn_gmm=160"
-    epochs=4 rate=1.0e-3
+    epochs=3 rate=1.0e-3
     models=${models/rnn_ar_gmm /} # 3,000 parameters of a frame's distribution
     ;;
 esac

@@ -24,11 +24,11 @@ TARGETS = [[2, 3, 2], [4, 4], [1, 2, 3]]
 
 
 def train(model, batch):
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     tokens = torch.full((3, 3), model.decoder.mask_id)
     number, no = torch.tensor([3, 2, 3]), torch.zeros(3, dtype=torch.bool)
     wanted = torch.tensor([[2, 3, 2], [4, 4, 0], [1, 2, 3]])
-    for _ in range(200):
+    for _ in range(300):
         _, _, found = model(batch.features, batch.lengths, tokens, number, no, no)
         losses = torch.nn.functional.nll_loss(found.transpose(1, 2), wanted, reduction="none")
         optimizer.zero_grad()
