@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from local.align import choose_channel, read_audio_file, tell_of_audio
-from masked_text.holes import hear, make_filler
+from masked_text.holes import hear, make_filler, word_intervals
 from masked_text.options import Options
 from masked_text.train import build_model
 from plateau.alignment.spelling import Speller
@@ -18,7 +18,7 @@ from plateau.data.holes import MARKS, HoledText, parse_holes
 from plateau.data.kaldi import Utterance, is_pipe, read_data_dir, read_table
 from plateau.data.manifests import manifests_of
 from plateau.data.tokens import UNKNOWN, read_lang
-from plateau.decoding.evaluate import Decoded, token_intervals
+from plateau.decoding.evaluate import Decoded
 from plateau.decoding.files import Interval, read_ctm, write_ctm
 from plateau.decoding.holes import FilledText, HoleFiller, Tokens
 from plateau.io import file_name, write_text
@@ -95,21 +95,18 @@ def in_words(
     factor: int,
 ) -> Filled:
     """What was found, as people read it."""
-    times = iter(token_intervals(replace(decoded, hypotheses=[filled.hypothesis]), speller, factor))
     words, rows = [], []
     by_piece: dict[int, list[str]] = {n: [] for n, p in enumerate(text.pieces) if p.is_hole}
-    for word in filled.words:
-        own = [next(times) for _ in word.tokens]
-        said = [token for token in own if token.label != "▁"] or own
+    intervals = word_intervals(decoded, filled, speller, factor)
+    for word, interval in zip(filled.words, intervals, strict=True):
         place = places[word.item]
-        found = speller.decode(word.tokens)
-        label = found if text.pieces[place].is_hole else normalise(text.pieces[place].before)
-        interval = Interval(said[0].start, said[-1].end, label, word.confidence)
-        words.append(interval)
         if text.pieces[place].is_hole:
-            by_piece[place].append(found)
+            by_piece[place].append(interval.label)
             ranked = tuple((speller.decode(t), p) for t, p in word.candidates[:ALTERNATIVES])
             rows.append(Row(decoded.id, interval, ranked))
+        else:
+            interval = interval._replace(label=normalise(text.pieces[place].before))
+        words.append(interval)
     return Filled(text.filled(list(by_piece.values())), words, rows)
 
 

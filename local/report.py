@@ -16,9 +16,10 @@ from plateau.data.corpus import Corpus
 from plateau.data.loading import Batch, load_batch
 from plateau.data.manifests import files_of
 from plateau.data.tokens import read_lang
-from plateau.decoding.files import has_marks, read_ctm, spelt_words
+from plateau.decoding.files import Interval, has_marks, read_ctm, spelt_words
 from plateau.decoding.scoring import read_scores
 from plateau.models.ctc import CtcModel
+from plateau.models.masked_text import MaskedTextModel
 from plateau.models.transducer import TransducerModel
 from plateau.report.audio import load_samples
 from plateau.report.experiment import write_report
@@ -36,6 +37,8 @@ def posteriors(model: nn.Module, batch: Batch) -> Tensor | None:
 
     A transducer has them where it was trained with an auxiliary CTC loss; the uppermost is taken.
     """
+    if isinstance(model, MaskedTextModel):
+        model = model.ctc
     if isinstance(model, CtcModel):
         return model(batch.features, batch.lengths)[0]
     if isinstance(model, TransducerModel) and model.ctc:
@@ -65,6 +68,29 @@ def decoded(exp_dir: Path, corpus: Corpus, set_name: str, method: str) -> tuple[
     order = {name: place for place, name in enumerate(corpus.test_sets())}
     last = len(order)  # a set that is no longer there
     return min(found, key=lambda p: (order.get(p[0], last), wers.get(p, math.inf), p[1]))
+
+
+def filled_words(exp_dir: Path, set_name: str) -> dict[str, list[Interval]]:
+    """The texts of utterances whose holes were filled; those that were given have no confidence.
+
+    Of several shares of masked words, the one in the middle.
+    """
+    folders = sorted(
+        (path.parent for path in exp_dir.glob(f"decode_{set_name}_fill_*/filled.ctm")),
+        key=lambda path: float(path.name.rpartition("_")[2]),
+    )
+    if not folders:
+        return {}
+    folder = folders[len(folders) // 2]
+    found = read_ctm(folder / "filled.ctm")
+    return {
+        id: [
+            word if word.start in starts else word._replace(confidence=None)
+            for word in words
+        ]
+        for id, words in read_ctm(folder / "hyp.ctm").items()
+        for starts in [{word.start for word in found.get(id, ())}]
+    }
 
 
 @torch.no_grad()
@@ -107,6 +133,7 @@ def main(
     aligned = exp_dir / f"align_{set_name}" / "words.ctm"
     if aligned.exists():
         known["aligned"] = read_ctm(aligned)
+    filled = filled_words(exp_dir, set_name)
     device = next(model.parameters()).device
     check_there(files_of(cut.recording for cut in cuts.values()))
     shown = []
@@ -118,6 +145,9 @@ def main(
         log_probs = posteriors(model, batch)
         tokens = heard.get(id, ())
         words = {kind: times[id] for kind, times in known.items() if id in times}
+        words["heard"] = spelt_words(tokens, has_marks(tokenizer))
+        if id in filled:
+            words["filled"] = filled[id]
         shown.append(
             Shown(
                 scored=scored[id],
@@ -128,7 +158,7 @@ def main(
                 log_probs=None if log_probs is None else log_probs[0],
                 subsampling_factor=model.encoder.subsampling_factor,
                 tokens=tokens,
-                words=words | {"heard": spelt_words(tokens, has_marks(tokenizer))},
+                words=words,
             )
         )
     facts = about(experiment, options, model, tokenizer.tokens)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from masked_text.holes import fill_test_sets
+from masked_text.holes import fill_methods, fill_test_sets
 from masked_text.options import DecodingOptions, Options
 from masked_text.train import build_model
 from plateau.config import cli
@@ -12,6 +12,7 @@ from plateau.decoding.ctc import Hypothesis, greedy_search
 from plateau.decoding.masked import mask_predict
 from plateau.decoding.run import Encode, Search, decode, single
 from plateau.models.masked_text import MaskedTextModel
+from plateau.training.experiment import Experiment
 
 
 def decoder(
@@ -55,7 +56,8 @@ def main(exp_dir: Path) -> None:
     Args:
         exp_dir: the experiment's folder, trained
     """
-    decode(exp_dir, Options, build_model, decoder)
+    options = Experiment(exp_dir).options(Options)
+    decode(exp_dir, Options, build_model, decoder, fill_methods(options.decoding))
     fill_test_sets(exp_dir)
 
 

@@ -26,8 +26,8 @@ from plateau.data.tokens import (
     read_lang,
 )
 from plateau.decoding.ctc import greedy_search
-from plateau.decoding.evaluate import Decoded, evaluate
-from plateau.decoding.files import has_marks
+from plateau.decoding.evaluate import Decoded, evaluate, token_intervals
+from plateau.decoding.files import Interval, has_marks, write_ctm
 from plateau.decoding.holes import FilledText, HoleFiller, Tokens, word_scores
 from plateau.decoding.run import cuts_to_decode
 from plateau.decoding.words import unigram
@@ -102,6 +102,11 @@ def hear(
             yield Heard(decoded, log_probs[n, :length], memory[n, :length])
 
 
+def fill_methods(decoding: DecodingOptions) -> list[str]:
+    """Names of the folders' methods, one for each share of the words that is masked."""
+    return [f"fill_{100 * share:g}" for share in decoding.holes]
+
+
 def draw_holes(id: str, num_words: int, share: float) -> list[list[int]]:
     """Which words of an utterance are masked, always the same: a list of places for each hole.
 
@@ -130,6 +135,27 @@ def with_holes(
                 where.append(len(items))
             items.append(None if place in masked else word)
     return items, where
+
+
+def word_intervals(
+    decoded: Decoded, filled: FilledText, tokenizer: Tokenizer, factor: int
+) -> list[Interval]:
+    """When the words of a text are said; those that were filled in have a confidence.
+
+    Args:
+        decoded: the utterance.
+        filled: its text.
+        tokenizer: names the tokens; without silence, as ``▁`` alone is, a word begins later.
+        factor: feature frames for each frame of the encoder.
+    """
+    tokens = token_intervals(replace(decoded, hypotheses=[filled.hypothesis]), tokenizer, factor)
+    times, words = iter(tokens), []
+    for word in filled.words:
+        own = [next(times) for _ in word.tokens]
+        said = [token for token in own if token.label != WORD_START] or own
+        label = tokenizer.decode(word.tokens)
+        words.append(Interval(said[0].start, said[-1].end, label, word.confidence))
+    return words
 
 
 def words_right(
@@ -192,10 +218,10 @@ def guessed_right(
 def fill_test_sets(exp_dir: Path) -> None:
     """Mask words of every test set of an experiment's corpus, fill the holes, and score.
 
-    ``holes_<set>_<percent>/`` has the files of a decode directory, of the whole text with what was
-    filled in. Its metrics are the share of the masked words that are found, by the model, by CTC
-    alone, by CTC alone without the words that are given, by the decoder without audio, and by
-    saying always what is most frequent.
+    ``decode_<set>_fill_<percent>/`` has the files of a decode directory, of the whole text with
+    what was filled in, and ``filled.ctm`` of that alone. Its metrics are the share of the masked
+    words that are found: by the model; by CTC alone; by CTC without the words that are given; by
+    the decoder without audio; and by saying always what is most frequent.
 
     Args:
         exp_dir: the experiment's folder, trained.
@@ -204,21 +230,18 @@ def fill_test_sets(exp_dir: Path) -> None:
     options, model = load_final(experiment, Options, build_model)
     decoding = experiment.options(Options).decoding  # which may have changed since
     corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
-    folder_of = {
-        (name, share): exp_dir / f"holes_{name}_{100 * share:g}"
-        for name in corpus.test_sets()
-        for share in decoding.holes
-    }
-    experiment.set_aside(set(exp_dir.glob("holes_*")) - set(folder_of.values()))
-    if not folder_of:
+    methods = dict(zip(decoding.holes, fill_methods(decoding), strict=True))
+    if not methods:
         return
     filler = make_filler(model, tokenizer, corpus.texts(TRAIN), decoding)
     alone = replace(filler, decoder=None)
+    factor = model.encoder.subsampling_factor
     most_frequent = max(filler.words, key=filler.words.__getitem__)
     for set_name in corpus.test_sets():
         cuts = cuts_to_decode(corpus, set_name)
         right: dict[float, Counter[str]] = {share: Counter() for share in decoding.holes}
         texts: dict[float, list[Decoded]] = {share: [] for share in decoding.holes}
+        found_words: dict[float, dict[str, list[Interval]]] = {s: {} for s in decoding.holes}
         utterances = hear(model, cuts, options.features)
         for heard in tqdm(utterances, set_name, len(cuts), disable=None, leave=False):
             text = tokenizer.decode(heard.decoded.best.tokens)
@@ -240,9 +263,14 @@ def fill_test_sets(exp_dir: Path) -> None:
                 )
                 found = heard.decoded.best if filled is None else filled.hypothesis
                 texts[share].append(replace(heard.decoded, hypotheses=[found]))
+                if filled is not None:
+                    words = word_intervals(texts[share][-1], filled, tokenizer, factor)
+                    found_words[share][heard.decoded.id] = [
+                        word for word in words if word.confidence is not None
+                    ]
         for share in decoding.holes:
-            folder, method = folder_of[set_name, share], f"fill_{100 * share:g}"
-            factor = model.encoder.subsampling_factor
+            folder = experiment.decode_dir(set_name, methods[share])
+            write_ctm(folder / "filled.ctm", found_words[share])
             metrics = evaluate(folder, texts[share], tokenizer, factor)
             metrics = {"filled_text_wer": metrics["wer"]} | {
                 f"masked_words_right{'' if by == 'model' else f'_{by}'}": 100
@@ -251,4 +279,4 @@ def fill_test_sets(exp_dir: Path) -> None:
                 for by, number in right[share].items()
                 if by != "words"
             }
-            write_json(folder / "metrics.json", make_records(set_name, method, **metrics))
+            write_json(folder / "metrics.json", make_records(set_name, methods[share], **metrics))

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,11 @@ Decoder = Callable[[Any, Any, Any], tuple[Encode, dict[str, Search]]]
 
 
 def decode(
-    exp_dir: Path, options_class: type[T], build_model: Callable[[T], nn.Module], decoder: Decoder
+    exp_dir: Path,
+    options_class: type[T],
+    build_model: Callable[[T], nn.Module],
+    decoder: Decoder,
+    others: Iterable[str] = (),
 ) -> None:
     """Decode every test set of an experiment's corpus by every method: stage 6 of a recipe.
 
@@ -97,6 +101,7 @@ def decode(
         options_class: of the recipe.
         build_model: makes the untrained model.
         decoder: makes the searches that the options of decoding name.
+        others: methods whose folders the recipe makes itself, and which stay.
     """
     experiment = Experiment(exp_dir)
     options, model = load_final(experiment, options_class, build_model)
@@ -104,7 +109,7 @@ def decode(
     encode, searches = decoder(model, options, decoding)
     tokenizer = read_lang(lang_dir(options))
     factor = model.encoder.subsampling_factor
-    decode_test_sets(experiment, options, decoding, tokenizer, factor, encode, searches)
+    decode_test_sets(experiment, options, decoding, tokenizer, factor, encode, searches, others)
 
 
 @torch.no_grad()
@@ -116,6 +121,7 @@ def decode_test_sets(
     subsampling_factor: int,
     encode: Encode,
     searches: Mapping[str, Search],
+    others: Iterable[str] = (),
 ) -> None:
     """Decode and score.
 
@@ -133,6 +139,7 @@ def decode_test_sets(
         subsampling_factor: feature frames for each frame of the encoder.
         encode: from features (N, T, F) and lengths (N,) to (N, T', …) and (N,).
         searches: by method, from these to N n-best lists.
+        others: methods that are no searches, whose folders stay.
 
     Raises:
         UserError: the corpus has no test set.
@@ -141,7 +148,9 @@ def decode_test_sets(
     test_sets = corpus.test_sets()
     if not test_sets:
         raise corpus.nothing_to_decode()
-    made = [experiment.decode_dir(name, method) for name in test_sets for method in searches]
+    made = [
+        experiment.decode_dir(name, method) for name in test_sets for method in (*searches, *others)
+    ]
     experiment.set_aside(set(experiment.path.glob("decode_*")) - set(made))
     sizes = decoding.batch_sizes
     for set_name in test_sets:

@@ -31,10 +31,13 @@ LEGEND = {
     "true": "true words",
     "aligned": "aligned: the transcript, by the model",
     "heard": "heard: the hypothesis",
+    "filled": "filled in: words that were masked, found by the others and the audio",
 }
 CURVES = {  # of log/epochs.jsonl: name, and unit
     "loss": ("loss", "nats per token"),
     "blank_fraction": ("frames whose likeliest label is blank", "share of frames"),
+    "masked_loss": ("cross entropy of masked tokens", "nats per masked token"),
+    "masked_right": ("masked tokens that are found", "share of masked tokens"),
 }
 # What other programs read, in the folders align_SET and decode_SET_METHOD.
 FILES = {
@@ -46,6 +49,7 @@ FILES = {
     "hyp_tokens.ctm": "the same for tokens",
     "ref.stm": "the transcripts, for sclite",
     "nbest.txt": "the next best hypotheses, too",
+    "filled.ctm": "words that were filled into holes, when they are said, and how sure that is",
     "wer.txt": "all errors",
 }
 # A word's button is at least as wide as a finger, and as its text, but not wider than a long word.
@@ -56,6 +60,7 @@ STYLE = """
 .texts th, .texts td { padding: .1rem .5rem .1rem 0; border: 0; white-space: nowrap;
   unicode-bidi: isolate; }
 .texts th { color: var(--soft); font-weight: normal; }
+.filled b { color: var(--link); }
 .texts .wrong { color: var(--no); font-weight: 600; }
 .timeline { flex: none; position: relative; padding-bottom: .3rem; }
 .timeline h4 { position: sticky; left: 0; z-index: 3; width: max-content;
@@ -152,6 +157,12 @@ def _utterance(
         f"{'; ' if textgrid else ''}{textgrid}</p>"
     )
     yield from _texts(scored)
+    if filled := shown.words.get("filled"):
+        words = (
+            escape(word.label) if word.confidence is None else f"<b>{escape(word.label)}</b>"
+            for word in filled
+        )
+        yield f'<p class="filled">with holes, filled in: {" ".join(words)}</p>'
     # The player is where the words' sound comes from, too.
     yield (
         f'<audio controls preload="metadata" data-rate="{rate}" '
@@ -180,6 +191,8 @@ def _utterance(
         yield f"<h4>{', '.join(name for name, there in drawn.items() if there)}</h4>"
         yield posteriors(shown.log_probs, shown.tokens, tokens, shown.subsampling_factor, seconds)
     for kind, words in shown.words.items():
+        if kind == "filled":
+            words = [word for word in words if word.confidence is not None]
         yield from _track(kind, [w for w in words if w.start < seconds], rate, len(samples))
     yield time_axis(seconds)
     yield f'<div class="cursor" data-pixels-per-second="{PIXELS_PER_SECOND}"></div>'

@@ -24,7 +24,8 @@ class Shown:
         log_probs: (T', V), the model's posteriors, or None.
         subsampling_factor: feature frames for each frame of these.
         tokens: of the hypothesis, when they are emitted.
-        words: when words are said: "true", "aligned", "heard", as far as known.
+        words: when words are said: "true", "aligned", "heard", as far as known; "filled": of a text
+            whose holes were filled, in which words that were given have no confidence.
     """
 
     scored: ScoredUtterance

@@ -1,6 +1,7 @@
 """The recipe through stages 1 to 8 on tones; and holes in the texts of its test set."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,8 @@ def test_it_learns_to_hear_and_to_fill(job):
 
 
 def test_words_that_are_given_are_in_the_filled_text(job):
-    reference = trn(job / EXP_DIR / "holes_test_50" / "ref.trn")
-    filled = trn(job / EXP_DIR / "holes_test_50" / "hyp.trn")
+    reference = trn(job / EXP_DIR / "decode_test_fill_50" / "ref.trn")
+    filled = trn(job / EXP_DIR / "decode_test_fill_50" / "hyp.trn")
     assert len(reference) == SETS["test"]
     for id, words in reference.items():
         masked = {place for hole in draw_holes(id, len(words), 0.5) for place in hole}
@@ -183,3 +184,14 @@ def test_shell_finds_its_way(job):
     assert (ROOT / "local/fill.sh").stat().st_mode & 0o100
     items, where = with_holes([(1,), (2,), (3,), (4,)], [[0], [2, 3]])
     assert items == [None, (2,), None] and where == [0, 2]
+
+
+def test_the_page_shows_what_was_filled_in(job):
+    run("local/report.py", str(EXP_DIR), "--worst", "4")
+    page = (EXP_DIR / "report" / "index.html").read_text(encoding="utf-8")
+    shown = re.findall(r"with holes, filled in: (.*?)</p>", page)
+    assert len(shown) >= 4
+    for line in shown:
+        words = re.sub(r"</?b>", "", line).split()
+        assert line.count("<b>") == max(1, round(len(words) / 2))
+    assert page.count(", filled, ") == 2 * sum(line.count("<b>") for line in shown)  # buttons
