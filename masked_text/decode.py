@@ -38,8 +38,7 @@ def decoder(
         return mask_predict(
             model.decoder,
             greedy_search(log_probs, lengths),
-            model.hear(encoder_out, log_probs),
-            lengths,
+            model.hear(encoder_out, lengths, log_probs),
             decoding.threshold,
             decoding.rounds,
             decoding.order,

@@ -34,6 +34,7 @@ from plateau.decoding.words import unigram
 from plateau.graphs.holes import UnknownWords
 from plateau.io import write_json
 from plateau.models.masked_text import MaskedTextModel
+from plateau.models.text_decoder import Memory
 from plateau.results import make_records
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import load_final
@@ -47,7 +48,7 @@ class Heard:
 
     decoded: Decoded  # with the hypothesis of CTC
     log_probs: Tensor  # (T, V), of CTC
-    memory: Tensor  # (T, D), what the decoder hears
+    memory: Memory  # what the decoder hears
 
 
 def make_filler(
@@ -91,7 +92,7 @@ def hear(
         cut_of = {cut.id: cut for cut in some}
         encoder_out, lengths = model.ctc.encode(batch.features, batch.lengths)  # (N, T', D), (N,)
         log_probs = model.ctc.scores(encoder_out)  # (N, T', V)
-        memory = model.hear(encoder_out, log_probs)  # (N, T', D')
+        memory = model.hear(encoder_out, lengths, log_probs)
         for n, (id, text, found) in enumerate(
             zip(batch.ids, batch.texts, greedy_search(log_probs, lengths), strict=True)
         ):
@@ -99,7 +100,12 @@ def hear(
             speaker, duration = supervision.speaker or id, cut_of[id].duration
             decoded = Decoded(id, speaker, duration, text or "", [found])
             length = int(lengths[n])
-            yield Heard(decoded, log_probs[n, :length], memory[n, :length])
+            own = Memory(
+                memory.values[n : n + 1, :length],
+                memory.places[n : n + 1, :length],
+                lengths[n : n + 1],
+            )
+            yield Heard(decoded, log_probs[n, :length], own)
 
 
 def fill_methods(decoding: DecodingOptions) -> list[str]:
@@ -197,7 +203,7 @@ def heard_right(
 
 @torch.no_grad()
 def guessed_right(
-    filler: HoleFiller, memory: Tensor, true: Sequence[Tokens], holes: Sequence[Sequence[int]]
+    filler: HoleFiller, memory: Memory, true: Sequence[Tokens], holes: Sequence[Sequence[int]]
 ) -> int:
     """How many of the masked words the decoder guesses that hears nothing.
 
@@ -209,8 +215,7 @@ def guessed_right(
     for place in masked:
         known = [word for word in filler.words if len(word) == len(true[place])]
         if known:
-            silence = torch.zeros_like(memory)
-            scores = word_scores(filler.decoder, silence, words, place, known)
+            scores = word_scores(filler.decoder, memory.silenced(), words, place, known)
             right += known[int(scores.argmax())] == true[place]
     return right
 

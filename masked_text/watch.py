@@ -1,7 +1,6 @@
 """What is looked at while training: does the decoder hear anything? And the posteriors of CTC."""
 
 import torch
-from torch import Tensor
 
 from plateau.alignment.ctc import align
 from plateau.alignment.watch import peakiness, posterior_figure
@@ -9,6 +8,7 @@ from plateau.data.loading import Batch
 from plateau.data.tokens import Tokenizer, encode_words
 from plateau.graphs.labels import pad
 from plateau.models.masked_text import MaskedTextModel
+from plateau.models.text_decoder import Memory
 from plateau.training.interfaces import Watch, Watched
 
 # Nats a token that audio must be worth, after so many steps: what a model that ignores it has from
@@ -25,24 +25,24 @@ def hearing(model: MaskedTextModel, batch: Batch, targets: list[list[int]]) -> d
         targets: N token sequences.
 
     Returns:
-        ``heard``; ``silent``: the decoder's memory is zeros; and with several utterances
+        ``heard``; ``silent``: the decoder hears nothing; and with several utterances
         ``swapped``: that of the utterance before, the last one's for the first
     """
     encoder_out, lengths = model.ctc.encode(batch.features, batch.lengths)
-    memory = model.hear(encoder_out, model.ctc.scores(encoder_out))  # (N, T', D)
-    wanted = pad(targets, device=memory.device)  # (N, U)
-    num_tokens = torch.tensor([len(target) for target in targets], device=memory.device)
-    within = torch.arange(wanted.shape[1], device=memory.device) < num_tokens[:, None]
+    memory = model.hear(encoder_out, lengths, model.ctc.scores(encoder_out))
+    wanted = pad(targets, device=lengths.device)  # (N, U)
+    num_tokens = torch.tensor([len(target) for target in targets], device=lengths.device)
+    within = torch.arange(wanted.shape[1], device=lengths.device) < num_tokens[:, None]
     masks = torch.full_like(wanted, model.decoder.mask_id)
 
-    def loss(memory: Tensor, lengths: Tensor) -> float:
-        found = model.decoder(masks, num_tokens, memory, lengths)  # (N, U, V)
+    def loss(memory: Memory) -> float:
+        found = model.decoder(masks, num_tokens, memory)  # (N, U, V)
         right = found.gather(2, wanted.unsqueeze(2)).squeeze(2)
         return -float(right[within].mean())
 
-    losses = {"heard": loss(memory, lengths), "silent": loss(0 * memory, lengths)}
+    losses = {"heard": loss(memory), "silent": loss(memory.silenced())}
     if len(targets) > 1:
-        losses["swapped"] = loss(memory.roll(1, 0), lengths.roll(1))
+        losses["swapped"] = loss(memory.of(torch.arange(len(targets)).roll(1)))
     return losses
 
 

@@ -6,7 +6,7 @@ decoder that sees all of the text.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from plateau.data.tokens import min_frames
 from plateau.decoding.ctc import Hypothesis, align_tokens
 from plateau.graphs.dense import best_paths_and_outputs
 from plateau.graphs.holes import UnknownWords, hole_graph
-from plateau.models.text_decoder import TextDecoder
+from plateau.models.text_decoder import Memory, TextDecoder
 
 Tokens = tuple[int, ...]  # of a word
 
@@ -69,19 +69,21 @@ class HoleFiller:
 
     @torch.no_grad()
     def fill(
-        self, log_probs: Tensor, memory: Tensor, items: Sequence[Tokens | None]
+        self, log_probs: Tensor, memory: Memory, items: Sequence[Tokens | None]
     ) -> FilledText | None:
         """Fill the holes of a text; None where the audio is too short for it.
 
         Args:
             log_probs: (T, V), of CTC.
-            memory: (T, D), what the decoder hears.
+            memory: what the decoder hears of this utterance.
             items: the tokens of each word, or None for a hole.
         """
         found = self._best_path(log_probs, items)
         if found is None:
             return None
-        words, begins = found
+        words, begins, places = found
+        # Where it is in this text is known better now than CTC alone expected.
+        memory = replace(memory, places=places.to(memory.places)[None])
         # Of two holes next to each other, what is found first helps the other.
         for place, word in enumerate(words):
             if items[word.item] is None:
@@ -93,8 +95,8 @@ class HoleFiller:
 
     def _best_path(
         self, log_probs: Tensor, items: Sequence[Tokens | None]
-    ) -> tuple[list[TextWord], list[int]] | None:
-        """The words on the best path, and the frame where each begins."""
+    ) -> tuple[list[TextWord], list[int], Tensor] | None:
+        """The words on the best path, the frame where each begins, and the token of each frame."""
         graph, meanings = hole_graph(
             items, self.words, log_probs.shape[1], self.max_words, self.unknown
         )
@@ -113,12 +115,13 @@ class HoleFiller:
                     begins.append(frame)
                 else:
                     words[-1] = TextWord(item, (*words[-1].tokens, token))
-        return words, begins
+        places = (torch.tensor(outputs) > 0).cumsum(0) - 1  # (T,)
+        return words, begins, places
 
     def _judge(
         self,
         log_probs: Tensor,
-        memory: Tensor,
+        memory: Memory,
         words: Sequence[TextWord],
         begins: Sequence[int],
         place: int,
@@ -167,7 +170,7 @@ def full_sums(log_probs: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
 @torch.no_grad()
 def word_scores(
     decoder: TextDecoder,
-    memory: Tensor,
+    memory: Memory,
     words: Sequence[Tokens],
     place: int,
     candidates: Sequence[Tokens],
@@ -176,7 +179,7 @@ def word_scores(
 
     Args:
         decoder: finds masked tokens.
-        memory: (T, D), what is heard; zeros: nothing.
+        memory: what is heard of the utterance.
         words: the tokens of each word of the text.
         place: of the word.
         candidates: C.
@@ -187,12 +190,11 @@ def word_scores(
     # All candidates of a length share what the decoder says.
     rows = [[*before, *[decoder.mask_id] * size, *after] for size in sizes]
     tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
-    lengths = torch.full((len(rows),), len(memory))
+    device = memory.values.device
     found = decoder(
-        tokens.to(memory.device),
-        torch.tensor([len(row) for row in rows], device=memory.device),
-        memory.expand(len(rows), *memory.shape),
-        lengths.to(memory.device),
+        tokens.to(device),
+        torch.tensor([len(row) for row in rows], device=device),
+        memory.of(torch.zeros(len(rows), dtype=torch.int64, device=device)),
     ).cpu()  # (S, U, V)
     return torch.stack(
         [

@@ -13,15 +13,14 @@ from torch import Tensor
 
 from plateau.decoding.ctc import Hypothesis
 from plateau.graphs.labels import BLANK, pad
-from plateau.models.text_decoder import TextDecoder
+from plateau.models.text_decoder import Memory, TextDecoder
 
 
 @torch.no_grad()
 def mask_predict(
     decoder: TextDecoder,
     hypotheses: Sequence[Hypothesis],
-    memory: Tensor,
-    lengths: Tensor,
+    memory: Memory,
     threshold: float = 0.99,
     rounds: int = 4,
     order: str = "confidence",
@@ -32,8 +31,7 @@ def mask_predict(
     Args:
         decoder: finds masked tokens.
         hypotheses: N, of CTC.
-        memory: (N, T, D), what is heard.
-        lengths: (N,).
+        memory: what is heard.
         threshold: posterior below which a token is masked.
         rounds: see `fill_masks`.
         order: see `fill_masks`.
@@ -48,7 +46,7 @@ def mask_predict(
     ]
     if not any(map(any, unsure)):
         return list(hypotheses)
-    device, mask_id = memory.device, decoder.mask_id
+    device, mask_id = memory.values.device, decoder.mask_id
     tokens = pad(
         [
             [mask_id if masked else token for token, masked in zip(h.tokens, which, strict=True)]
@@ -57,9 +55,7 @@ def mask_predict(
         device=device,
     )  # (N, U)
     num_tokens = torch.tensor([len(h.tokens) for h in hypotheses], device=device)
-    filled, log_probs = fill_masks(
-        decoder, tokens, num_tokens, memory, lengths, rounds, order, corrections
-    )
+    filled, log_probs = fill_masks(decoder, tokens, num_tokens, memory, rounds, order, corrections)
     found = []
     for h, which, row, scores in zip(
         hypotheses, unsure, filled.tolist(), log_probs.tolist(), strict=True
@@ -84,8 +80,7 @@ def fill_masks(
     decoder: TextDecoder,
     tokens: Tensor,
     num_tokens: Tensor,
-    memory: Tensor,
-    lengths: Tensor,
+    memory: Memory,
     rounds: int = 4,
     order: str = "confidence",
     corrections: int = 0,
@@ -96,8 +91,7 @@ def fill_masks(
         decoder: finds masked tokens.
         tokens: (N, U), with ``decoder.mask_id`` where one is masked.
         num_tokens: (N,).
-        memory: (N, T, D), what is heard.
-        lengths: (N,).
+        memory: what is heard.
         rounds: 0: as many as there are masks, one token a round.
         order: the surest are those of the highest probability (confidence), or whose distribution
             has the lowest entropy (entropy).
@@ -107,20 +101,20 @@ def fill_masks(
         tokens (N, U), and the log-probabilities (N, U) of those that were masked, else 0
     """
     masked = tokens == decoder.mask_id  # (N, U)
-    scores = memory.new_zeros(tokens.shape)  # (N, U)
+    scores = memory.values.new_zeros(tokens.shape)  # (N, U)
     left = masked.sum(1)  # (N,)
     rounds = rounds or int(left.max())
     for number in range(rounds):
         still = tokens == decoder.mask_id
         if not still.any():
             break
-        best, found, sureness = _likeliest(decoder, tokens, num_tokens, memory, lengths, order)
+        best, found, sureness = _likeliest(decoder, tokens, num_tokens, memory, order)
         share = -(-still.sum(1) // (rounds - number))  # (N,), rounded up
         rank = (-sureness.masked_fill(~still, -math.inf)).argsort(1).argsort(1)  # (N, U)
         chosen = still & (rank < share[:, None])
         tokens, scores = found.where(chosen, tokens), best.where(chosen, scores)
     for _ in range(corrections):
-        best, found, _ = _likeliest(decoder, tokens, num_tokens, memory, lengths, order)
+        best, found, _ = _likeliest(decoder, tokens, num_tokens, memory, order)
         tokens, scores = found.where(masked, tokens), best.where(masked, scores)
     return tokens, scores
 
@@ -129,12 +123,11 @@ def _likeliest(
     decoder: TextDecoder,
     tokens: Tensor,
     num_tokens: Tensor,
-    memory: Tensor,
-    lengths: Tensor,
+    memory: Memory,
     order: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probability, token and sureness of the likeliest at each place, (N, U) each."""
-    log_probs = decoder(tokens, num_tokens, memory, lengths)  # (N, U, V)
+    log_probs = decoder(tokens, num_tokens, memory)  # (N, U, V)
     log_probs[..., BLANK] = -math.inf  # which no text has
     best, found = log_probs.max(2)
     if order == "confidence":

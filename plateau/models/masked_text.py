@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plateau.graphs.labels import BLANK
-from plateau.models.conformer import sinusoids
 from plateau.models.ctc import CtcModel
 from plateau.models.encoder import EncoderOptions
 from plateau.models.subsampling import Lengths
-from plateau.models.text_decoder import TextDecoder, TextDecoderOptions
+from plateau.models.text_decoder import Memory, TextDecoder, TextDecoderOptions
 
 
 class MaskedTextModel(nn.Module):
@@ -70,32 +69,24 @@ class MaskedTextModel(nn.Module):
         """
         encoder_out, lengths = self.ctc.encode(features, lengths)  # (N, T', D)
         log_probs = self.ctc.scores(encoder_out)
-        memory = self.hear(encoder_out, log_probs)
-        memory = memory.masked_fill(silent[:, None, None], 0.0)
+        memory = self.hear(encoder_out, lengths, log_probs).silenced(silent)
         if guessed.any():
-            tokens = self.guess(memory, lengths, tokens, num_tokens, guessed)
-        found = self.decoder(tokens, num_tokens, memory, lengths)  # (N, U, V)
-        return log_probs, lengths, found
+            tokens = self.guess(memory, tokens, num_tokens, guessed)
+        return log_probs, lengths, self.decoder(tokens, num_tokens, memory)
 
-    def hear(self, encoder_out: Tensor, log_probs: Tensor) -> Tensor:
-        """What the decoder attends to, (N, T, D'): the encoder's output, and the place in the text.
-
-        A frame is told which token it is of by the same encoding as the decoder's places; see
-        `expected_places`. Without it, a decoder that is given nothing but masks would have to count
-        what it hears.
+    def hear(self, encoder_out: Tensor, lengths: Tensor, log_probs: Tensor) -> Memory:
+        """What the decoder attends to: the encoder's output, and where in the text CTC is.
 
         Args:
             encoder_out: (N, T, D).
+            lengths: (N,).
             log_probs: (N, T, V), of CTC.
         """
-        memory = self.memory(encoder_out)
-        return memory + sinusoids(expected_places(log_probs.detach()), like=memory)
+        return Memory(self.memory(encoder_out), expected_places(log_probs.detach()), lengths)
 
-    def guess(
-        self, memory: Tensor, lengths: Tensor, tokens: Tensor, num_tokens: Tensor, guessed: Tensor
-    ) -> Tensor:
+    def guess(self, memory: Memory, tokens: Tensor, num_tokens: Tensor, guessed: Tensor) -> Tensor:
         """Tokens (N, U) with the likeliest of each mask in its place, without gradient."""
-        found = self.decoder(tokens, num_tokens, memory, lengths).detach()
+        found = self.decoder(tokens, num_tokens, memory).detach()
         masked = (tokens == self.decoder.mask_id) & guessed[:, None]  # (N, U)
         return found.argmax(2).where(masked, tokens)
 

@@ -155,7 +155,7 @@ def loss_remark(options: Any, steps: int) -> str:
         causes.append(
             f"posteriors are taken to the power of {loss.acoustic_scale:g} (loss.acoustic_scale)"
         )
-    if loss.delay_penalty > 0 and getattr(loss, "kind", "") != "viterbi":
+    if getattr(loss, "delay_penalty", 0) > 0 and getattr(loss, "kind", "") != "viterbi":
         causes.append(
             f"a token gains {loss.delay_penalty:g} nats for each frame earlier (loss.delay_penalty)"
         )

@@ -8,6 +8,7 @@ pytest.importorskip("k2")
 
 from plateau.decoding.holes import HoleFiller, full_sums, word_scores
 from plateau.graphs.holes import UnknownWords
+from plateau.models.text_decoder import Memory
 
 V, MASK = 4, 4
 WORDS = {(1, 2): -0.5, (1, 3): -0.5, (2,): -1.0}
@@ -35,6 +36,10 @@ def test_full_sums_by_enumeration():
     assert full_sums(log_probs, targets).tolist() == pytest.approx(expected, abs=1e-4)
 
 
+def nothing(frames):
+    return Memory(torch.zeros(1, frames, 2), torch.zeros(1, frames), torch.tensor([frames]))
+
+
 class Decoder:
     """Says the same at each place, and keeps what it was given."""
 
@@ -43,7 +48,7 @@ class Decoder:
     def __init__(self, *probs):
         self.log_probs, self.given = torch.tensor(probs).log(), []
 
-    def __call__(self, tokens, num_tokens, encoder_out, lengths):
+    def __call__(self, tokens, num_tokens, memory):
         self.given += [
             row[:number] for row, number in zip(tokens.tolist(), num_tokens.tolist(), strict=True)
         ]
@@ -52,7 +57,7 @@ class Decoder:
 
 def test_a_word_is_scored_with_all_its_tokens_masked():
     decoder = Decoder(0.1, 0.2, 0.3, 0.4)
-    found = word_scores(decoder, torch.zeros(6, 2), [(3,), (1, 2), (2, 2)], 1, list(WORDS))
+    found = word_scores(decoder, nothing(6), [(3,), (1, 2), (2, 2)], 1, list(WORDS))
     assert decoder.given == [[3, MASK, 2, 2], [3, MASK, MASK, 2, 2]]
     expected = [0.2 * 0.3, 0.2 * 0.4, 0.3]
     assert found.exp().tolist() == pytest.approx(expected)
@@ -60,7 +65,7 @@ def test_a_word_is_scored_with_all_its_tokens_masked():
 
 def fill(log_probs, items, **options):
     options = {"decoder": None, "words": WORDS, "max_words": 2} | options
-    return HoleFiller(**options).fill(log_probs, torch.zeros(len(log_probs), 2), items)
+    return HoleFiller(**options).fill(log_probs, nothing(len(log_probs)), items)
 
 
 def test_what_is_heard_is_filled_in():

@@ -7,6 +7,7 @@ import torch
 
 from plateau.decoding.ctc import Hypothesis
 from plateau.decoding.masked import fill_masks, mask_predict
+from plateau.models.text_decoder import Memory
 
 V, MASK = 5, 5
 
@@ -20,7 +21,7 @@ class Table:
         self.log_probs = torch.tensor(probs).log()  # (U, V)
         self.given = []
 
-    def __call__(self, tokens, num_tokens, encoder_out, lengths):
+    def __call__(self, tokens, num_tokens, memory):
         self.given.append(tokens.tolist())
         return self.log_probs[: tokens.shape[1]].expand(len(tokens), -1, -1).clone()
 
@@ -30,7 +31,7 @@ class Alternating:
 
     mask_id = MASK
 
-    def __call__(self, tokens, num_tokens, encoder_out, lengths):
+    def __call__(self, tokens, num_tokens, memory):
         probs = torch.full((*tokens.shape, V), 0.01)
         for n, row in enumerate(tokens.tolist()):
             for u in range(len(row)):
@@ -41,8 +42,7 @@ class Alternating:
         return (probs / probs.sum(2, keepdim=True)).log()
 
 
-NOTHING = torch.zeros(1, 3, 2)
-LENGTH = torch.tensor([3])
+NOTHING = Memory(torch.zeros(1, 3, 2), torch.zeros(1, 3), torch.tensor([3]))
 PROBS = [
     [0.0, 0.7, 0.1, 0.1, 0.1],
     [0.0, 0.1, 0.9, 0.0, 0.0],
@@ -53,7 +53,7 @@ PROBS = [
 
 def fill(decoder, tokens, **options):
     number = torch.tensor([len(tokens)])
-    filled, scores = fill_masks(decoder, torch.tensor([tokens]), number, NOTHING, LENGTH, **options)
+    filled, scores = fill_masks(decoder, torch.tensor([tokens]), number, NOTHING, **options)
     return filled[0].tolist(), scores[0].exp().tolist()
 
 
@@ -106,9 +106,7 @@ def hypothesis(tokens, probs):
 def test_tokens_of_a_low_posterior_are_found_anew():
     given = [hypothesis([4, 4, 4], [0.99, 0.5, 0.95]), hypothesis([3], [0.2]), hypothesis([], [])]
     decoder = Table(PROBS)
-    found = mask_predict(
-        decoder, given, torch.zeros(3, 3, 2), torch.tensor([3, 3, 3]), threshold=0.9, rounds=1
-    )
+    found = mask_predict(decoder, given, NOTHING.of(torch.zeros(3).long()), threshold=0.9, rounds=1)
     assert [h.tokens for h in found] == [(4, 2, 4), (1,), ()]
     assert [h.frames for h in found] == [h.frames for h in given]
     probs = [[math.exp(x) for x in h.log_posteriors] for h in found]
@@ -119,4 +117,4 @@ def test_tokens_of_a_low_posterior_are_found_anew():
 
 def test_where_all_is_sure_nothing_changes():
     given = [hypothesis([4, 3], [0.99, 0.95])]
-    assert mask_predict(Table(PROBS), given, NOTHING, LENGTH, threshold=0.9) == given
+    assert mask_predict(Table(PROBS), given, NOTHING, threshold=0.9) == given

@@ -46,10 +46,10 @@ def test_what_is_silent_depends_on_the_text_alone():
 def test_guesses_are_put_in_the_places_of_masks():
     model, (features, lengths, tokens, num_tokens) = make(), inputs()
     encoder_out, frames = model.ctc.encode(features, lengths)
-    memory = model.hear(encoder_out, model.ctc.scores(encoder_out))
-    first = model.decoder(tokens, num_tokens, memory, frames).argmax(2)
+    memory = model.hear(encoder_out, frames, model.ctc.scores(encoder_out))
+    first = model.decoder(tokens, num_tokens, memory).argmax(2)
     filled = torch.stack([first[0].where(tokens[0] == MASK, tokens[0]), tokens[1]])
-    expected = model.decoder(filled, num_tokens, memory, frames)
+    expected = model.decoder(filled, num_tokens, memory)
     _, _, found = model(features, lengths, tokens, num_tokens, NO, FIRST)
     torch.testing.assert_close(found, expected)
 
