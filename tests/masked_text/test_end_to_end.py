@@ -161,10 +161,7 @@ def test_what_cannot_be_filled_is_said(job, text, message, capsys):
 def test_words_that_an_alignment_doubts_are_heard_again(job, capsys):
     """A wrong word in a transcript is doubtful, and found."""
     texts = read_table(Path("data/toy/test/text"))
-    wrong = {
-        id: " ".join(["cab" if n == 1 else word for n, word in enumerate(text.split())])
-        for id, text in texts.items()
-    }
+    wrong = {id: " ".join(["cab", *text.split()[1:]]) for id, text in texts.items()}
     source = Path("data/toy/test")
     directory = Path("data/other/test")
     directory.mkdir(parents=True)
