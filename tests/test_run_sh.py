@@ -541,6 +541,8 @@ def test_other_shells_start_bash(clone, shell):
         "local/tensorboard.sh",
         "toy_peaky/run.sh",
         "transducer/pipeline.sh",
+        "vrnn/study.sh",
+        "local/fill.sh",
         "utils/make_venv.sh",
     ],
 )

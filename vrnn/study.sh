@@ -79,3 +79,17 @@ for seed in $seeds; do
     experiments+=("exp/$corpus/vrnn/$exp")
   done
 done
+
+if [ ${#experiments[@]} -eq 0 ]; then
+  echo "study.sh: --models and --seeds name no experiment" >&2
+  exit 1
+fi
+for exp in "${experiments[@]}"; do python local/results.py "$exp" >/dev/null; done
+columns=
+for folder in "${experiments[0]}"/decode_*_bound; do
+  set=${folder##*/decode_}
+  for metric in bound_nats_per_sequence bound_nats_per_step kl_nats_per_step; do
+    columns+=${set%_bound}:$metric,
+  done
+done
+python local/compare.py "${experiments[@]}" --columns "${columns}train_seconds"
