@@ -13,6 +13,7 @@ from plateau.decoding.masked import mask_predict
 from plateau.decoding.run import Encode, Search, decode, single
 from plateau.models.masked_text import MaskedTextModel
 from plateau.training.experiment import Experiment
+from plateau.training.recipe import load_final
 
 
 def decoder(
@@ -55,9 +56,10 @@ def main(exp_dir: Path) -> None:
     Args:
         exp_dir: the experiment's folder, trained
     """
-    options = Experiment(exp_dir).options(Options)
-    decode(exp_dir, Options, build_model, decoder, fill_methods(options.decoding))
-    fill_test_sets(exp_dir)
+    experiment = Experiment(exp_dir)
+    decoding = experiment.options(Options).decoding
+    decode(exp_dir, Options, build_model, decoder, fill_methods(decoding))
+    fill_test_sets(experiment, *load_final(experiment, Options, build_model), decoding)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import kaldialign
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from masked_text.options import DecodingOptions, Options
-from masked_text.train import build_model
 from plateau.data.corpus import TRAIN
 from plateau.data.features import FeatureOptions
 from plateau.data.loading import load_batch
@@ -37,7 +35,6 @@ from plateau.models.masked_text import MaskedTextModel
 from plateau.models.text_decoder import Memory
 from plateau.results import make_records
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
-from plateau.training.recipe import load_final
 
 BATCH = 16  # utterances that are encoded at once
 
@@ -220,68 +217,90 @@ def guessed_right(
     return right
 
 
-def fill_test_sets(exp_dir: Path) -> None:
+@dataclass
+class Filling:
+    """Texts of a set with a share of their words masked, and what was found of these.
+
+    Args:
+        share: of the words.
+        right: how many there are (words), and how many are found: by the model; by CTC alone; by
+            CTC without the words that are given; by the decoder without audio; and by saying
+            always what is commonest.
+        texts: all of each text, with what was filled in.
+        words: what was filled in alone, by utterance.
+    """
+
+    share: float
+    right: Counter[str] = field(default_factory=Counter)
+    texts: list[Decoded] = field(default_factory=list)
+    words: dict[str, list[Interval]] = field(default_factory=dict)
+
+    def add(self, heard: Heard, filler: HoleFiller, tokenizer: Tokenizer, factor: int) -> None:
+        """Mask words of an utterance, and fill the holes in all these ways."""
+        decoded = heard.decoded
+        true = [tuple(word) for word in encode_words(tokenizer, decoded.text)]
+        heard_text = tokenizer.decode(decoded.best.tokens)
+        said = [tuple(word) for word in encode_words(tokenizer, heard_text)]
+        holes = draw_holes(decoded.id, len(true), self.share)
+        items, where = with_holes(true, holes)
+        filled, by_ctc = (
+            each.fill(heard.log_probs, heard.memory, items)
+            for each in (filler, replace(filler, decoder=None))
+        )
+        commonest = max(filler.words, key=filler.words.__getitem__)
+        self.right.update(
+            words=sum(map(len, holes)),
+            model=words_right(true, holes, where, filled),
+            ctc=words_right(true, holes, where, by_ctc),
+            ctc_without_text=heard_right(true, holes, said),
+            text_only=guessed_right(filler, heard.memory, true, holes),
+            unigram=sum(true[place] == commonest for hole in holes for place in hole),
+        )
+        if filled is None:
+            self.texts.append(decoded)
+            return
+        self.texts.append(replace(decoded, hypotheses=[filled.hypothesis]))
+        words = word_intervals(decoded, filled, tokenizer, factor)
+        self.words[decoded.id] = [word for word in words if word.confidence is not None]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The shares that were found, in percent."""
+        total = max(self.right["words"], 1)
+        return {
+            "masked_words_right" + ("" if by == "model" else f"_{by}"): 100 * number / total
+            for by, number in self.right.items()
+            if by != "words"
+        }
+
+
+def fill_test_sets(
+    experiment: Experiment, options: Options, model: MaskedTextModel, decoding: DecodingOptions
+) -> None:
     """Mask words of every test set of an experiment's corpus, fill the holes, and score.
 
     ``decode_<set>_fill_<percent>/`` has the files of a decode directory, of the whole text with
-    what was filled in, and ``filled.ctm`` of that alone. Its metrics are the share of the masked
-    words that are found: by the model; by CTC alone; by CTC without the words that are given; by
-    the decoder without audio; and by saying always what is most frequent.
+    what was filled in, ``filled.ctm`` of that alone, and the metrics of `Filling`.
 
     Args:
-        exp_dir: the experiment's folder, trained.
+        experiment: gets the folders.
+        options: that the model is made with.
+        model: the final one.
+        decoding: shares of the words, and how they are found.
     """
-    experiment = Experiment(exp_dir)
-    options, model = load_final(experiment, Options, build_model)
-    decoding = experiment.options(Options).decoding  # which may have changed since
     corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
-    methods = dict(zip(decoding.holes, fill_methods(decoding), strict=True))
-    if not methods:
-        return
     filler = make_filler(model, tokenizer, corpus.texts(TRAIN), decoding)
-    alone = replace(filler, decoder=None)
     factor = model.encoder.subsampling_factor
-    most_frequent = max(filler.words, key=filler.words.__getitem__)
-    for set_name in corpus.test_sets():
+    for set_name in corpus.test_sets() if decoding.holes else ():
+        fillings = [Filling(share) for share in decoding.holes]
         cuts = cuts_to_decode(corpus, set_name)
-        right: dict[float, Counter[str]] = {share: Counter() for share in decoding.holes}
-        texts: dict[float, list[Decoded]] = {share: [] for share in decoding.holes}
-        found_words: dict[float, dict[str, list[Interval]]] = {s: {} for s in decoding.holes}
         utterances = hear(model, cuts, options.features)
         for heard in tqdm(utterances, set_name, len(cuts), disable=None, leave=False):
-            text = tokenizer.decode(heard.decoded.best.tokens)
-            said = [tuple(word) for word in encode_words(tokenizer, text)]
-            true = [tuple(word) for word in encode_words(tokenizer, heard.decoded.text)]
-            for share in decoding.holes:
-                holes = draw_holes(heard.decoded.id, len(true), share)
-                items, where = with_holes(true, holes)
-                filled, by_ctc = (
-                    f.fill(heard.log_probs, heard.memory, items) for f in (filler, alone)
-                )
-                right[share].update(
-                    words=sum(map(len, holes)),
-                    model=words_right(true, holes, where, filled),
-                    ctc=words_right(true, holes, where, by_ctc),
-                    ctc_without_text=heard_right(true, holes, said),
-                    text_only=guessed_right(filler, heard.memory, true, holes),
-                    unigram=sum(true[place] == most_frequent for hole in holes for place in hole),
-                )
-                found = heard.decoded.best if filled is None else filled.hypothesis
-                texts[share].append(replace(heard.decoded, hypotheses=[found]))
-                if filled is not None:
-                    words = word_intervals(texts[share][-1], filled, tokenizer, factor)
-                    found_words[share][heard.decoded.id] = [
-                        word for word in words if word.confidence is not None
-                    ]
-        for share in decoding.holes:
-            folder = experiment.decode_dir(set_name, methods[share])
-            write_ctm(folder / "filled.ctm", found_words[share])
-            metrics = evaluate(folder, texts[share], tokenizer, factor)
-            metrics = {"filled_text_wer": metrics["wer"]} | {
-                f"masked_words_right{'' if by == 'model' else f'_{by}'}": 100
-                * number
-                / max(right[share]["words"], 1)
-                for by, number in right[share].items()
-                if by != "words"
-            }
-            write_json(folder / "metrics.json", make_records(set_name, methods[share], **metrics))
+            for filling in fillings:
+                filling.add(heard, filler, tokenizer, factor)
+        for filling, method in zip(fillings, fill_methods(decoding), strict=True):
+            folder = experiment.decode_dir(set_name, method)
+            metrics = {"filled_text_wer": evaluate(folder, filling.texts, tokenizer, factor)["wer"]}
+            write_ctm(folder / "filled.ctm", filling.words)
+            records = make_records(set_name, method, **metrics, **filling.metrics)
+            write_json(folder / "metrics.json", records)

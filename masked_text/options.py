@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from plateau.config import UserError
 from plateau.data.masking import MaskingOptions
 from plateau.decoding.run import CommonDecodingOptions
 from plateau.models.encoder import EncoderOptions
@@ -18,7 +19,8 @@ class LossOptions:
     Args:
         ctc_scale: share of CTC in the loss, 0 to 1
         label_smoothing: share of a masked token's target that goes to all tokens
-        after_steps: steps with CTC alone, in which the encoder learns where tokens are
+        after_steps: steps with CTC alone, in which the encoder learns where tokens are. The decoder
+            looks for them where CTC says they are; before it knows, there is nothing to learn
     """
 
     ctc_scale: float = 0.3
@@ -90,6 +92,8 @@ class DecodingOptions(CommonDecodingOptions):
             unknown_penalty=at_least(0, 1000),
             search_beam=above(0, 10**6),
         )
+        if len(set(self.holes)) < len(self.holes):
+            raise UserError(f"decoding.holes is {list(self.holes)}; give each share once")
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,7 @@ def make_loss(
             generators = [generator_for(id) for id in batch.ids]
         given = mask(transcripts, mask_id, masking, step, generators, training=training)
         given = given.to(batch.features.device)
+        early = training and step < options.after_steps
         log_probs, lengths, found = wrapped(
             batch.features,
             batch.lengths,
@@ -124,19 +125,23 @@ def make_loss(
             given.num_tokens,
             given.silent,
             given.guessed,
+            not early,
         )  # (N, T', V), (N,), (N, U, V)
+        targets = [[token for word in words for token in word] for words in transcripts]
+        of_ctc = ctc_loss(log_probs, lengths, targets).sum()
+        num_tokens = int(given.num_tokens.sum())
+        if early:
+            # DistributedDataParallel waits for a gradient of every parameter, if only a zero.
+            zero = 0.0 * sum(parameter.sum() for parameter in model.parameters())
+            return Loss(of_ctc + zero, num_tokens, {"masked_loss": 0.0, "masked_right": 0.0}, 0)
         masked = given.tokens == mask_id  # (N, U)
         losses = masked_loss(found, given.targets, masked, options.label_smoothing)
         share = masked.sum(1) / given.num_tokens.clamp(min=1)  # (N,)
         of_masks = (losses.sum(1) / share.clamp(min=1e-9)).sum()
-        targets = [[token for word in words for token in word] for words in transcripts]
-        of_ctc = ctc_loss(log_probs, lengths, targets).sum()
-        scale = 1.0 if training and step < options.after_steps else options.ctc_scale
         right = (found.argmax(2) == given.targets) & masked
         return Loss(
-            # With a weight of 0, too: DistributedDataParallel waits for a gradient of all.
-            total=scale * of_ctc + (1 - scale) * of_masks,
-            tokens=int(given.num_tokens.sum()),
+            total=options.ctc_scale * of_ctc + (1 - options.ctc_scale) * of_masks,
+            tokens=num_tokens,
             counts={
                 "masked_loss": float(losses.detach().sum()),
                 "masked_right": float(right.sum()),

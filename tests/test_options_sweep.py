@@ -30,12 +30,15 @@ BAD += ("x", (-1,))
 def options_classes() -> dict[str, type]:
     """The classes, by the section of the configuration that they are."""
     from conformer_ctc.options import Options as Ctc
+    from masked_text.options import Options as MaskedText
     from toy_peaky.options import Options as Toy
     from transducer.options import Options as Transducer
     from vrnn.options import Options as Vrnn
 
     found: dict[str, type] = {"--": Toy}
-    for recipe, cls in (("conformer_ctc", Ctc), ("transducer", Transducer), ("vrnn", Vrnn)):
+    recipes = {"conformer_ctc": Ctc, "transducer": Transducer}
+    recipes |= {"masked_text": MaskedText, "vrnn": Vrnn}
+    for recipe, cls in recipes.items():
         found |= {f"{recipe}:{name}": part for name, part in _parts(cls, "")}
     for script in sorted(ROOT.glob("egs/*/prepare.py")):
         corpus = script.parent.name
@@ -112,6 +115,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "--": {"frames": 6, "classes": 2, "target": "0 1", "steps": 3},
     "conformer_ctc:": {"data_dir": "data/toy"},
     "transducer:": {"data_dir": "data/toy"},
+    "masked_text:": {"data_dir": "data/toy"},
+    "masked_text:decoder": {"dim": 8, "num_layers": 1, "num_heads": 2, "feedforward_dim": 8},
+    "masked_text:encoder.conformer": {"dim": 8, "num_layers": 1, "num_heads": 2},
+    "masked_text:encoder.blstm": {"dim": 8, "num_layers": 1},
+    "masked_text:decoding": {"holes": (0.5,), "max_words": 1, "candidates": 4},
     "vrnn:": {"data_dir": "data/strokes", "vrnn": VrnnOptions(**tiny.VRNN)},
     "vrnn:vrnn": tiny.VRNN,
     "vrnn:vae": tiny.VAE,
@@ -183,7 +191,7 @@ SIZES = {"dim", "num_layers", "num_heads", "feedforward_dim", "hidden_dim", "sub
 SIZES |= {"latent_dim", "feature_dim", "latent_feature_dim", "components", "masked_dim", "channels"}
 SIZES |= {"importance_samples", "conv_kernel", "frames", "classes", "steps", "batch_sizes"}
 QUICK = ("--", "loss", "loss.prior", "predictor", "encoder.conformer", "encoder.blstm", "decoding")
-QUICK += ("vrnn", "vrnn.output", "vae", "vae.output", "bound")
+QUICK += ("decoder", "masking", "vrnn", "vrnn.output", "vae", "vae.output", "bound")
 
 
 def ends(where: str, name: str) -> list[int | float]:

@@ -32,6 +32,7 @@ from plateau.models.blstm import BlstmOptions
 from plateau.models.encoder import EncoderOptions
 from plateau.models.joiner import JoinerOptions
 from plateau.models.predictor import PredictorOptions
+from plateau.models.text_decoder import TextDecoderOptions
 from plateau.models.vae import VaeOptions
 from plateau.models.vrnn import VrnnOptions
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
@@ -71,7 +72,9 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("bound", "kl_steps"): {"kl_schedule": "linear"},
     ("predictor", "zoneout"): {"kind": "lstm"},
     ("loss", "focal_factor"): {"kind": "viterbi", "aligner": "transducer"},
-    ("loss", "label_smoothing"): {"kind": "viterbi", "aligner": "transducer"},
+    ("masking", "share"): {"schedule": "fixed", "full": 0.0},
+    ("masking", "steps"): {"schedule": "decreasing", "full": 0.0},
+    ("transducer:loss", "label_smoothing"): {"kind": "viterbi", "aligner": "transducer"},
     ("loss", "chunk"): {"kind": "viterbi", "aligner": "transducer"},
     ("loss", "alignment"): {"kind": "viterbi", "aligner": "file"},
     ("loss.prior", "scale"): {"estimator": "moving_average"},
@@ -89,6 +92,10 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("--", "fsa"): {"target": None},
     ("--", "topology"): {"target": None},
 }
+
+
+# Sections of the model and its loss.
+MODEL = ("encoder", "predictor", "joiner", "decoder", "masking", "loss")
 
 
 def changes_beside(where: str, name: str) -> dict[str, Any]:
@@ -139,11 +146,12 @@ class Uses:
                 utterances.append(Utterance(f"{set_name}-{number}", set_name, text, audio))
             write_data_dir(Path("data/toy", set_name), utterances)
         self.experiments = {}
-        for recipe in ("conformer_ctc", "transducer"):
+        for recipe in ("conformer_ctc", "transducer", "masked_text"):
             self.experiments[recipe] = experiment = Experiment(Path("exp/toy", recipe, "x"))
             added = {
                 "conformer_ctc": ["loss.prior.estimator=batch"],
                 "transducer": ["predictor.dim=8", "joiner.dim=8"],
+                "masked_text": ["decoder.dim=8", "decoder.num_layers=1", "decoder.num_heads=2"],
             }[recipe]
             start(recipe, experiment.path, [*added, "features.perturb_speed=[]"])
         config = str(experiment.config)
@@ -168,7 +176,7 @@ class Uses:
             getattr(self, recipe)(part)
         elif recipe == "vrnn" and section.split(".")[0] != "training":
             self.vrnn(section, part)
-        elif section.split(".")[0] in ("encoder", "predictor", "joiner", "loss"):
+        elif section.split(".")[0] in MODEL:
             two_steps(recipe, section, part)
         elif section.split(".")[0] == "training":
             self.training(recipe, section, name, part)
@@ -257,6 +265,20 @@ class Uses:
                 records = read_json(experiment.decode_dir("test", method) / "metrics.json")
                 values = {record["metric"]: record["value"] for record in records}
                 assert values.keys() >= {"wer", f"rtf_batch_{part.batch_sizes[0]}"}
+            if recipe == "masked_text":
+                self.filling(model, options, part)
+
+    def filling(self, model: Any, options: Any, part: Any) -> None:
+        """Holes in both test sets are filled, as many as asked for."""
+        from masked_text.holes import fill_methods, fill_test_sets
+
+        with tempfile.TemporaryDirectory() as folder:
+            experiment = Experiment(Path(folder))
+            fill_test_sets(experiment, options, model, part)
+            for method in fill_methods(part):
+                records = read_json(experiment.decode_dir("test", method) / "metrics.json")
+                values = {record["metric"]: record["value"] for record in records}
+                assert 0 <= values["masked_words_right"] <= 100
 
     def vrnn(self, section: str, part: Any) -> None:
         """Two steps of training on drawings or images, and an evaluation."""
@@ -370,11 +392,10 @@ def two_steps(recipe: str, section: str, part: Any) -> None:
         "predictor": PredictorOptions(dim=8),
         "joiner": JoinerOptions(dim=8),
     }
-    parts |= {section: part}
+    parts |= {"decoder": TextDecoderOptions(8, 1, 2, 8), section: part}
     torch.manual_seed(0)
-    model, loss_function = {"conformer_ctc": _ctc, "transducer": _transducer}[recipe](
-        **parts_of(parts)
-    )
+    makers = {"conformer_ctc": _ctc, "transducer": _transducer, "masked_text": _masked_text}
+    model, loss_function = makers[recipe](**parts_of(parts))
     learn(model, loss_function, [_batch()] * 2)
 
 
@@ -407,7 +428,18 @@ def _batch() -> Batch:
     return Batch(features, torch.tensor([60, 44]), ["ab cc", "ab"], ["1", "2"], 1.04)
 
 
-def _ctc(encoder, predictor, joiner, loss=None, loss_prior=None):
+def _masked_text(encoder, decoder, loss=None, masking=None, **others):
+    from masked_text.options import LossOptions
+    from masked_text.train import make_loss
+    from plateau.data.masking import MaskingOptions
+    from plateau.models.masked_text import MaskedTextModel
+
+    model = MaskedTextModel(20, 5, encoder, decoder).train()
+    loss, masking = loss or LossOptions(), masking or MaskingOptions()
+    return model, make_loss(model, TOKENIZER, loss, masking)
+
+
+def _ctc(encoder, loss=None, loss_prior=None, **others):
     from conformer_ctc.options import LossOptions
     from conformer_ctc.train import make_loss
     from plateau.models.ctc import CtcModel
@@ -417,7 +449,7 @@ def _ctc(encoder, predictor, joiner, loss=None, loss_prior=None):
     return model, make_loss(model, TOKENIZER, loss)
 
 
-def _transducer(encoder, predictor, joiner, loss=None):
+def _transducer(encoder, predictor, joiner, loss=None, **others):
     from plateau.models.transducer import TransducerModel
     from transducer.options import LossOptions
     from transducer.train import make_loss, read_alignments

@@ -52,7 +52,8 @@ class MaskedTextModel(nn.Module):
         num_tokens: Tensor,
         silent: Tensor,
         guessed: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        decode: bool = True,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Labels of all frames, and tokens of all places.
 
         Args:
@@ -62,6 +63,7 @@ class MaskedTextModel(nn.Module):
             num_tokens: (N,), how many count.
             silent: (N,) bool, whose audio the decoder does not hear.
             guessed: (N,) bool, whose masks are filled with what the decoder says first.
+            decode: without it, there are no tokens.
 
         Returns:
             log-probabilities (N, T', V) of frame labels, their lengths (N,), and log-probabilities
@@ -69,6 +71,8 @@ class MaskedTextModel(nn.Module):
         """
         encoder_out, lengths = self.ctc.encode(features, lengths)  # (N, T', D)
         log_probs = self.ctc.scores(encoder_out)
+        if not decode:
+            return log_probs, lengths, None
         memory = self.hear(encoder_out, lengths, log_probs).silenced(silent)
         if guessed.any():
             tokens = self.guess(memory, tokens, num_tokens, guessed)
