@@ -23,6 +23,7 @@ from plateau.graphs.topology import Words
 from plateau.models.ctc import CtcModel
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.interfaces import Loss, LossFunction, Watch, Watched
+from plateau.training.monitor import nothing_but_blank
 from plateau.training.recipe import Recipe, train
 
 
@@ -110,6 +111,7 @@ def build(options: Options) -> Recipe:
         make_loss(model, tokenizer, loss),
         lambda words: max(frames_needed(topology, words) for topology in topologies),
         watch=make_watch(model, tokenizer, loss),
+        baselines=[nothing_but_blank("blank_fraction")],
     )
 
 

@@ -25,15 +25,17 @@ from plateau.alignment.watch import lattice_figure
 from plateau.config import UserError, cli
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
-from plateau.data.tokens import Tokenizer, min_frames, read_lang
+from plateau.data.tokens import BLANK_ID, Tokenizer, min_frames, read_lang
 from plateau.graphs.ctc import ctc_graphs, ctc_loss
 from plateau.graphs.dense import best_paths
 from plateau.graphs.labels import Topology, pad
 from plateau.graphs.transducer import full_loss, pruned_loss, simple_loss
+from plateau.models.subsampling import padding_mask
 from plateau.models.transducer import TransducerModel, TransducerOutput
 from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.interfaces import Loss, LossFunction, Watch, Watched
+from plateau.training.monitor import nothing_but_blank
 from plateau.training.recipe import Recipe, train
 from transducer.options import LossOptions, Options
 
@@ -180,12 +182,17 @@ def make_loss(
         if alignments is not None:
             frames = frames_of(batch.ids, targets, alignments, options.alignment)
         losses = transducer_loss(model, output, targets, options, warm, frames)
+        counts = {}
+        if options.ctc_layers:
+            blank = output.ctc[options.ctc_layers[-1]].argmax(dim=2) == BLANK_ID  # (N, T')
+            inside = ~padding_mask(output.lengths, blank.shape[1])
+            counts = {"ctc_blank_fraction": float((blank & inside).sum())}
         # DistributedDataParallel waits for a gradient of every parameter, if only a zero.
         zero = 0.0 * sum(parameter.sum() for parameter in model.parameters())
         return Loss(
             total=losses.sum() + zero,
             tokens=sum(map(len, targets)),
-            counts={},
+            counts=counts,
             frames=int(output.lengths.sum()),
         )
 
@@ -272,6 +279,9 @@ def build(options: Options) -> Recipe:
         lambda words: frames_needed(loss, [token for word in words for token in word]),
         check,
         make_watch(model, tokenizer, loss.topology),
+        [nothing_but_blank("ctc_blank_fraction")] if loss.ctc_layers else (),
+        idle=() if loss.kind == "pruned" else ("am.", "lm."),
+        all_from=loss.after_steps,
     )
 
 

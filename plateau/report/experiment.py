@@ -35,6 +35,7 @@ LEGEND = {
 CURVES = {  # of log/epochs.jsonl: name, and unit
     "loss": ("loss", "nats per token"),
     "blank_fraction": ("frames whose likeliest label is blank", "share of frames"),
+    "ctc_blank_fraction": ("frames whose likeliest label is blank, by CTC", "share of frames"),
 }
 # What other programs read, in the folders align_SET and decode_SET_METHOD.
 FILES = {

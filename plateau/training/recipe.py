@@ -23,6 +23,7 @@ from plateau.training.experiment import (
     lang_dir,
 )
 from plateau.training.interfaces import AnyBatch, Loader, LossFunction, Watch
+from plateau.training.monitor import Baseline, Monitor
 from plateau.training.selection import long_enough
 from plateau.training.trainer import Trainer
 
@@ -42,6 +43,9 @@ class Recipe:
         check: sees that the loss can take these utterances, or raises `UserError`.
         watch: what TensorBoard shows, after each epoch, of the first utterances of the development
             set, or of the training set where there is none.
+        baselines: figures of a model that hears nothing; an epoch that ends at one gets a note.
+        idle: names, or their beginnings, of parameters that the loss does not use.
+        all_from: the step of training from which on the loss uses all others.
     """
 
     model: nn.Module
@@ -49,6 +53,9 @@ class Recipe:
     frames_needed: Callable[[Sequence[Sequence[int]]], int] | None = None
     check: Callable[[CutSet], None] = lambda cuts: None
     watch: Watch | None = None
+    baselines: Sequence[Baseline] = ()
+    idle: tuple[str, ...] = ()
+    all_from: int = 0
 
 
 def load_final(
@@ -162,6 +169,7 @@ def fit(
         dataclasses.asdict(options),
         recipe.watch,
         watched,
+        Monitor(recipe.model, recipe.baselines, recipe.idle, recipe.all_from),
     )
     trainer.run()
     workers.close()
