@@ -31,6 +31,8 @@ from plateau.training.experiment import (
 )
 from plateau.training.selection import long_enough
 
+TEXTS = 3  # whose losses are computed by hand
+
 
 def main(exp_dir: Path) -> None:
     """Check an experiment; notes do not stop it, errors do.
@@ -89,6 +91,8 @@ def check_recipe(
     few = CutSet.from_cuts(
         by_duration[i] for i in sorted({len(by_duration) * i // 8 for i in range(8)})
     )
+    if texts := [text for cut in few if (text := cut.supervisions[0].text)][:TEXTS]:
+        built.check_loss(texts)
     notes += check_model(
         built.model, built.loss_function, few, options.features, len(tokenizer.tokens)
     )

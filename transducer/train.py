@@ -22,6 +22,7 @@ from plateau.alignment.transducer import (
     lattice_log_probs,
 )
 from plateau.alignment.watch import lattice_figure
+from plateau.checks.loss import check_frame_loss
 from plateau.config import UserError, cli
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
@@ -273,11 +274,24 @@ def build(options: Options) -> Recipe:
             targets = [tokenizer.encode(cut.supervisions[0].text or "") for cut in cuts]
             frames_of([cut.id for cut in cuts], targets, alignments, loss.alignment)
 
+    def check_loss(texts: Sequence[str]) -> None:
+        if loss.ctc_layers:
+            transcripts = [[tokenizer.encode(text)] for text in texts]
+            check_frame_loss(
+                lambda log_probs, lengths, words: ctc_loss(
+                    log_probs, lengths, [tokens for (tokens,) in words]
+                ),
+                "ctc",
+                transcripts,
+                len(tokenizer.tokens),
+            )
+
     return Recipe(
         model,
         make_loss(model, tokenizer, loss, alignments),
         lambda words: frames_needed(loss, [token for word in words for token in word]),
         check,
+        check_loss,
         make_watch(model, tokenizer, loss.topology),
         [nothing_but_blank("ctc_blank_fraction")] if loss.ctc_layers else (),
         idle=() if loss.kind == "pruned" else ("am.", "lm."),

@@ -41,6 +41,8 @@ class Recipe:
         frames_needed: of speech: the fewest frames of the encoder's output that an alignment of a
             transcript has, which is given as the tokens of each word.
         check: sees that the loss can take these utterances, or raises `UserError`.
+        check_loss: sees that the losses of perfect and of uniform outputs are what they must be for
+            these texts, or raises `UserError`.
         watch: what TensorBoard shows, after each epoch, of the first utterances of the development
             set, or of the training set where there is none.
         baselines: figures of a model that hears nothing; an epoch that ends at one gets a note.
@@ -52,6 +54,7 @@ class Recipe:
     loss_function: LossFunction
     frames_needed: Callable[[Sequence[Sequence[int]]], int] | None = None
     check: Callable[[CutSet], None] = lambda cuts: None
+    check_loss: Callable[[Sequence[str]], None] = lambda texts: None
     watch: Watch | None = None
     baselines: Sequence[Baseline] = ()
     idle: tuple[str, ...] = ()
