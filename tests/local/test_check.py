@@ -313,6 +313,23 @@ def test_a_loss_far_from_chance_is_noted(job, monkeypatch, capsys):
     assert any("the untrained loss is" in note for note in notes(capsys))
 
 
+def test_a_change_that_changes_nothing_is_noted(job, capsys):
+    """Against the options that the experiment would have had."""
+    job.prepare()
+    default = Path("egs/toy/conf/conformer_ctc.yaml")
+    default.parent.mkdir(parents=True)
+    (job.exp_dir / "config.yaml").rename(default)
+    job.prepare("encoder.blstm.dim=99", "loss.viterbi=0.2", "training.epochs=29")
+    job.check()
+    (note,) = notes(capsys)
+    assert note.startswith(
+        "note: encoder.blstm.dim is 99 in place of 256, and that changes neither"
+    )
+    job.prepare("loss.viterbi=0.2", "encoder.conformer.dim=8")
+    job.check()
+    assert notes(capsys) == []
+
+
 def changed_loss(monkeypatch, change):
     """Let the recipe's loss get other log-probabilities than the model's."""
     graph_loss = recipe.graph_loss

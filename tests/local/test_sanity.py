@@ -16,14 +16,8 @@ SIZES = ["encoder.conformer.dim=32", "encoder.conformer.feedforward_dim=32"]
 RECIPES = {
     "conformer_ctc": [],
     "transducer": [
-        *[
-            "predictor.dim=32",
-            "joiner.dim=64",
-            "loss.after_steps=20",
-            "loss.warm_up_steps=10",
-            "loss.topology=rna",
-        ],
-        *["loss.ctc_layers=[1]", "loss.ctc_scales=[1]"],
+        *["predictor.dim=32", "joiner.dim=64", "loss.topology=rna", "loss.after_steps=20"],
+        *["loss.ctc_layers=[1]", "loss.ctc_scales=[1]", "loss.warm_up_steps=9"],
     ],
 }
 
