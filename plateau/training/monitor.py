@@ -1,6 +1,6 @@
 """What a training shows beside its loss: which parts learn, and whether anything is heard."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ class Baseline:
         what: the value is, in words
         advice: what it means, and what to try
         tolerance: a figure that differs by this share of the value, or less, is at it
+        patience: epochs in a row that it is there before that is told; some are as they must be
     """
 
     figure: str
@@ -29,6 +30,13 @@ class Baseline:
     what: str
     advice: str
     tolerance: float = 0.01
+    patience: int = 1
+
+    def holds(self, figure: float | None) -> bool:
+        """Whether a figure is at it."""
+        if figure is None:
+            return False
+        return abs(figure - self.value) <= self.tolerance * abs(self.value)
 
 
 def nothing_but_blank(figure: str) -> Baseline:
@@ -41,11 +49,11 @@ def nothing_but_blank(figure: str) -> Baseline:
         figure: the share of frames that say blank
     """
     advice = (
-        "no token is heard, as is usual in first epochs; where it stays so, try masks later "
-        "(training.spec_augment.after_epochs), plain CTC first (loss.after_steps), smaller tokens "
-        "(tokens.kind=char), more steps (loading.max_duration), or shorter frames"
+        "no token is heard; try masks later (training.spec_augment.after_epochs), plain CTC first "
+        "(loss.after_steps), smaller tokens (tokens.kind=char), more steps (loading.max_duration), "
+        "or shorter frames"
     )
-    return Baseline(figure, 1.0, "nothing but blank", advice, tolerance=0.001)
+    return Baseline(figure, 1.0, "nothing but blank", advice, tolerance=0.001, patience=3)
 
 
 class Monitor:
@@ -66,6 +74,7 @@ class Monitor:
         all_from: int = 0,
     ) -> None:
         self.baselines, self.all_from = baselines, all_from
+        self._epochs: Counter[Baseline] = Counter()  # in a row, at each
         self._parts: dict[str, list[nn.Parameter]] = defaultdict(list)
         self._used: dict[str, nn.Parameter] = {}
         for name, parameter in model.named_parameters():
@@ -103,11 +112,25 @@ class Monitor:
 
     def finish_epoch(self, record: Mapping[str, float]) -> list[str]:
         """What is worth a note of an epoch that is over."""
-        notes = [_at(baseline, record) for baseline in self.baselines]
+        notes = [self._at(baseline, record) for baseline in self.baselines]
         if self._silent is not None:
             notes.append(silence(self._silent))
             self._silent, self._looked = None, True
         return [note for note in notes if note]
+
+    def _at(self, baseline: Baseline, record: Mapping[str, float]) -> str:
+        """What to say of a figure that is at its baseline; "" where it is not."""
+        name = f"train_{baseline.figure}"
+        if not baseline.holds(record.get(name)):
+            self._epochs[baseline] = 0
+            return ""
+        self._epochs[baseline] += 1
+        epochs, where = self._epochs[baseline], f"at {baseline.what} ({baseline.value:.4g})"
+        if epochs < baseline.patience:
+            return ""
+        if epochs > baseline.patience:
+            return f"{name} is still {where}, for {epochs} epochs"
+        return f"{name} is {record[name]:.4g}, {where}: {baseline.advice}"
 
 
 def part_of(name: str) -> str:
@@ -131,15 +154,6 @@ def silence(names: Sequence[str] | Mapping[str, nn.Parameter]) -> str:
         f"{len(names)} parameters had no gradient, or only zeros, in any step: of {shown}; look "
         f"for what cuts them off (detach, no_grad, a part without use), e.g. {next(iter(names))}"
     )
-
-
-def _at(baseline: Baseline, record: Mapping[str, float]) -> str:
-    """What to say of a figure that is at its baseline; "" where it is not."""
-    name = f"train_{baseline.figure}"
-    found = record.get(name)
-    if found is None or abs(found - baseline.value) > baseline.tolerance * abs(baseline.value):
-        return ""
-    return f"{name} is {found:.4g}, at {baseline.what} ({baseline.value:.4g}): {baseline.advice}"
 
 
 def add_histogram(writer: SummaryWriter, tag: str, values: Tensor, step: int) -> None:

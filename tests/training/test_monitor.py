@@ -158,18 +158,34 @@ def test_an_epoch_at_a_baseline(loss, at):
     assert monitor.finish_epoch({"train_other": 2.87}) == []
 
 
-def test_nothing_but_blank(cuts, tmp_path, capsys):
-    monitor = Monitor(nn.Linear(1, 1), [nothing_but_blank("blank_fraction")])
-    assert monitor.finish_epoch({"train_blank_fraction": 0.9985}) == []
-    (note,) = monitor.finish_epoch({"train_blank_fraction": 0.9995})
-    assert note.startswith(
-        "train_blank_fraction is 0.9995, at nothing but blank (1): no token is he"
-    )
+def test_what_stays_is_told_once_and_then_in_short():
+    monitor = Monitor(nn.Linear(1, 1), [dataclasses.replace(DEAF, patience=2)])
+    losses = 2.87, 2.86, 2.87, 2.1, 2.87, 2.87
+    said = [monitor.finish_epoch({"train_loss": loss}) for loss in losses]
+    at = "at the unigram entropy of the tokens (2.87)"
+    full = f"train_loss is {{}}, {at}: nothing is heard; try more"
+    assert said == [
+        [],
+        [full.format("2.86")],
+        [f"train_loss is still {at}, for 3 epochs"],
+        [],
+        [],
+        [full.format("2.87")],
+    ]
 
-    def only_blank(model):  # and far too sure of it for three epochs
+
+def test_nothing_but_blank(cuts, tmp_path, capsys):
+    baseline = nothing_but_blank("blank")
+    assert baseline.holds(0.9995) and not baseline.holds(0.9985) and not baseline.holds(None)
+
+    def only_blank(model):  # and far too sure of it for three epochs, which are all
         nn.init.zeros_(model.layers[3].weight)
         model.layers[3].bias.data = torch.tensor([9.0, 0, 0, 0])
 
-    watched(cuts, tmp_path, only_blank, baselines=[nothing_but_blank("blank")]).run()
-    said = notes(capsys)
-    assert said and all(note.startswith("note: train_blank is 1, at nothing but") for note in said)
+    watched(cuts, tmp_path / "deaf", only_blank, baselines=[baseline]).run()
+    (note,) = notes(capsys)
+    assert note.startswith(
+        "note: train_blank is 1, at nothing but blank (1): no token is heard; try"
+    )
+    watched(cuts, tmp_path / "hears", baselines=[baseline]).run()
+    assert notes(capsys) == []
