@@ -5,6 +5,8 @@ with `python utils/torchrun.py --standalone --nproc_per_node N` in place of `pyt
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from conformer_ctc.options import LossOptions, Options
 from plateau.alignment.ctc import align
 from plateau.alignment.watch import peakiness, posterior_figure
+from plateau.checks.loss import check_frame_loss
 from plateau.config import cli
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
@@ -23,6 +26,7 @@ from plateau.graphs.topology import Words
 from plateau.models.ctc import CtcModel
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.interfaces import Loss, LossFunction, Watch, Watched
+from plateau.training.monitor import nothing_but_blank
 from plateau.training.recipe import Recipe, train
 
 
@@ -68,6 +72,48 @@ def make_loss(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> Lo
     return loss_function
 
 
+def check_loss(
+    model: CtcModel, tokenizer: Tokenizer, options: LossOptions, texts: Sequence[str]
+) -> None:
+    """See that the loss of known outputs is what it must be, in plain CTC and after it.
+
+    Priors, penalties and acoustic scales are left out: they change it.
+
+    Raises:
+        UserError: it is not.
+    """
+    plain = replace(
+        options,
+        acoustic_scale=1.0,
+        delay_penalty=0.0,
+        prior=replace(options.prior, scale=0.0),
+        after_steps=0,
+        warm_up_steps=0,
+    )
+    transcripts = [encode_words(tokenizer, text) for text in texts]
+    for now in {plain, replace(plain, topology=options.at(0).topology, viterbi=0.0)}:
+        loss = partial(_loss_of, make_loss(model.eval(), tokenizer, now), texts)
+        check_frame_loss(loss, now.topology, transcripts, len(tokenizer.tokens), now.viterbi)
+
+
+class _Says(nn.Module):
+    """In a model's place: its log-probabilities are what it is given."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return features, lengths
+
+
+def _loss_of(
+    loss_function: LossFunction,
+    texts: Sequence[str],
+    log_probs: Tensor,
+    lengths: Tensor,
+    transcripts: Sequence[Words],
+) -> Tensor:
+    batch = Batch(log_probs, lengths, list(texts), list(texts), 0.0)
+    return loss_function(_Says().eval(), batch).total
+
+
 def make_watch(model: CtcModel, tokenizer: Tokenizer, options: LossOptions) -> Watch:
     """Peakiness, and posteriors with the best path of the transcript."""
 
@@ -109,7 +155,9 @@ def build(options: Options) -> Recipe:
         model,
         make_loss(model, tokenizer, loss),
         lambda words: max(frames_needed(topology, words) for topology in topologies),
+        check_loss=partial(check_loss, model, tokenizer, loss),
         watch=make_watch(model, tokenizer, loss),
+        baselines=[nothing_but_blank("blank_fraction")],
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lhotse import CutSet
 
+from plateau.checks.changes import check_changes
 from plateau.checks.preflight import (
     check_lengths,
     check_memory,
@@ -16,7 +17,7 @@ from plateau.checks.preflight import (
     check_transcripts,
     model_in_memory,
 )
-from plateau.config import cli
+from plateau.config import cli, load
 from plateau.data.corpus import TRAIN
 from plateau.data.loading import BatchLoader, load_batch
 from plateau.data.tokens import Tokenizer, read_lang
@@ -26,10 +27,13 @@ from plateau.training.experiment import (
     Experiment,
     SpeechOptions,
     corpus_of,
+    default_config,
     lang_dir,
     options_class,
 )
 from plateau.training.selection import long_enough
+
+TEXTS = 3  # whose losses are computed by hand
 
 
 def main(exp_dir: Path) -> None:
@@ -71,7 +75,8 @@ def check_recipe(
     corpus = corpus_of(options)
     set_seed(options.training.seed)
     with model_in_memory("encoder.…, predictor.…, joiner.…"):
-        built = import_module(f"{recipe}.train").build(options)
+        build = import_module(f"{recipe}.train").build
+        built = build(options)
     usable = {}
     for set_name in filter(None, (TRAIN, corpus.dev_set())):
         usable[set_name] = long_enough(
@@ -89,6 +94,12 @@ def check_recipe(
     few = CutSet.from_cuts(
         by_duration[i] for i in sorted({len(by_duration) * i // 8 for i in range(8)})
     )
+    default = default_config(Experiment(exp_dir).corpus, recipe)
+    if default.exists():
+        defaults = load(options_class(recipe), default)
+        notes += check_changes(options, defaults, build, few, options.training.seed)
+    if texts := [text for cut in few if (text := cut.supervisions[0].text)][:TEXTS]:
+        built.check_loss(texts)
     notes += check_model(
         built.model, built.loss_function, few, options.features, len(tokenizer.tokens)
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from plateau import config
 from plateau.config import UserError
-from plateau.training.experiment import Experiment, options_class
+from plateau.training.experiment import Experiment, default_config, options_class
 
 
 def check_kept(experiment: Experiment, options: type) -> None:
@@ -52,14 +52,12 @@ def main() -> None:
     kind = options_class(args.recipe)
     if args.keep and args.config is None:
         check_kept(experiment, kind)
-    of_corpus = Path("egs", args.corpus, "conf", f"{args.recipe}.yaml")
-    of_recipe = Path(args.recipe, "conf", "default.yaml")
     if args.config is not None:
         source = args.config
     elif args.keep and experiment.config.exists():
         source = experiment.config
     else:
-        source = of_corpus if of_corpus.exists() else of_recipe
+        source = default_config(args.corpus, args.recipe)
     if any(o.startswith("data_dir=") for o in args.overrides):
         raise UserError("data_dir follows from --corpus; put your data under data/NAME")
     overrides = [*args.overrides, f"data_dir=data/{args.corpus}"]

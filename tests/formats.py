@@ -28,6 +28,7 @@ from plateau.data.corpus import Corpus
 from plateau.data.features import load_statistics
 from plateau.data.kaldi import read_data_dir, read_durations, read_table
 from plateau.data.lexicon import read_lexicon
+from plateau.data.librispeech import read_librispeech
 from plateau.data.manifests import to_manifests
 from plateau.data.repair import fix_data_dir
 from plateau.data.sequences import read_about, read_statistics
@@ -35,6 +36,7 @@ from plateau.data.tokens import TokenOptions, make_lang, read_lang
 from plateau.data.validate import validate_data_dir
 from plateau.decoding.files import read_ctm, read_trn
 from plateau.decoding.scoring import read_scores
+from plateau.decoding.stm import read_stm
 from plateau.graphs.topology import read_fsa
 from plateau.io import read_json
 from plateau.ngram import read_arpa
@@ -217,6 +219,20 @@ def language_files() -> list[Reader]:
 
 TRN = "yes no (a)\n (b)\nœ (c)\n".encode()
 TRN_PIECES = ["yes", "(a)", "(", ")", "(b)", "(c)"]
+STM = """\
+;; a remark
+r1 1 s1 0.000 1.500 <o,f0,male> yes no
+;; kaldi utterance s2-b
+;; kaldi text {no}
+r1 A s2 1.5 2 ｛no｝
+r2 1 s2 0 1e1 IGNORE_TIME_SEGMENT_IN_SCORING
+r2 2 s2 0 1
+""".encode()
+STM_PIECES = [
+    *["r1 1 s 0 1 yes\n", "r1 B s 1 2 <o> no\n", ";; kaldi utterance s-x\n", ";; kaldi text a\n"],
+    *["r1", "1", "A", "s", "0.5", "1.25", "<o,f0>", "<o", ";;", ";", "-1", "nan", "1e9", "yes"],
+]
+LIBRISPEECH = b"1-2-0000 YES NO\n1-2-0001 IT'S\n"
 
 
 def transcripts() -> list[Reader]:
@@ -231,6 +247,16 @@ def transcripts() -> list[Reader]:
         ),
         Reader(
             "plateau.decoding.files.read_trn", read_trn, "hyp.trn", TRN, TRN_PIECES, "no no (a)"
+        ),
+        Reader(
+            "plateau.decoding.stm.read_stm",
+            *(read_stm, "x.stm", STM, STM_PIECES, "r1 1 s1 0.0 x yes"),
+        ),
+        Reader(
+            "plateau.data.librispeech.read_librispeech",
+            in_folder(read_librispeech, 3),
+            *("1/2/1-2.trans.txt", LIBRISPEECH, ["1-2-0000", "1-2-0002", "YES"], "1-3-0000 NO"),
+            {f"1/2/1-2-000{n}.flac": b"fLaC" for n in range(2)},
         ),
         *(
             Reader(

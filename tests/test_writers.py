@@ -26,15 +26,14 @@ from plateau.config import UserError
 from plateau.data.kaldi import Utterance, read_data_dir, write_data_dir
 from plateau.decoding.files import (
     Interval,
-    Segment,
     for_sclite,
     read_ctm,
     read_trn,
     write_ctm,
-    write_stm,
     write_trn,
 )
 from plateau.decoding.scoring import read_scores, score, write_scores
+from plateau.decoding.stm import Segment, read_stm, write_stm
 from plateau.io import read_json, write_json, write_text
 from plateau.ngram import estimate, read_arpa
 from plateau.text import normalise, read_text
@@ -113,25 +112,21 @@ class Writer:
         return self.covers.removeprefix("plateau.")
 
 
-def read_stm(path: Path) -> dict[str, tuple[str, str, str]]:
-    """As sclite parts lines: at spaces; ids, speaker, end, text."""
-    found = {}
-    for line in path.read_bytes().decode().split("\n")[:-1]:
-        id, channel, speaker, start, end, *words = line.split(" ")
-        assert (channel, start) == ("1", "0.000")
-        found[id] = (speaker, end, " ".join(words).removeprefix("<o> "))
-    return found
-
-
-def stm_rows(segments: list[Segment]) -> dict[str, tuple[str, str, str]]:
-    return {
-        for_sclite(s.utterance): (
-            for_sclite(s.speaker),
-            f"{math.floor(s.duration * 1000 + 1e-6) / 1000:.3f}",
-            for_sclite(s.text),
+def stm_rows(segments: list[Segment]) -> list[Segment]:
+    """As they are read: in the order of sclite, in milliseconds, without labels."""
+    rows = [
+        replace(
+            s,
+            start=math.floor(s.start * 1000 + 1e-6) / 1000,
+            end=math.floor(s.end * 1000 + 1e-6) / 1000,
         )
         for s in segments
-    }
+    ]
+    return sorted(rows, key=lambda s: (for_sclite(s.recording), s.channel, s.start))
+
+
+def read_segments(path: Path) -> list[Segment]:
+    return [replace(segment, label="") for segment in read_stm(path)]
 
 
 def write_aligned(path: Path, values: dict[str, tuple[Interval, ...]]) -> None:
@@ -193,7 +188,21 @@ json_values = st.recursive(
 by_id = st.dictionaries(names, texts, max_size=4)
 timed = st.dictionaries(names, intervals(), max_size=3)
 whole = st.dictionaries(names, intervals(whole=True), max_size=3)
-segments = st.builds(Segment, NAMES, NAMES, milliseconds, st.lists(NAMES).map(" ".join))
+
+
+@st.composite
+def segments(draw) -> list[Segment]:
+    """Some of which each has another utterance."""
+    good = st.builds(
+        Segment,
+        *(NAMES, NAMES, milliseconds, milliseconds.map(lambda t: t + 10), texts),
+        st.integers(0, 2),
+    )
+    odd = st.builds(Segment, names, names, times, times, texts, st.integers(-1, 2))
+    said = draw(st.lists(good | good | odd, max_size=3))
+    return [replace(s, utterance=draw(names) + f"-{n}") for n, s in enumerate(said)]
+
+
 utterances = st.lists(
     st.builds(Utterance, id=names, speaker=names, text=texts, audio=names)
     | NAMES.map(lambda n: Utterance(n, n, "yes no", "/a.wav")),
@@ -209,10 +218,9 @@ WRITERS = [
         lambda values: {for_sclite(i): for_sclite(t) for i, t in values.items()},
     ),
     Writer(
-        "plateau.decoding.files.write_stm",
-        *(write_stm, read_stm),
-        st.lists(segments | st.builds(Segment, names, names, times, texts), max_size=3),
-        [Segment("a", "s", 1.5, "yes no")],
+        "plateau.decoding.stm.write_stm",
+        *(write_stm, read_segments, segments()),
+        [Segment("a", "s", 0.0, 1.5, "yes no", utterance="s-a")],
         stm_rows,
     ),
     Writer(

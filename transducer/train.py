@@ -22,18 +22,21 @@ from plateau.alignment.transducer import (
     lattice_log_probs,
 )
 from plateau.alignment.watch import lattice_figure
+from plateau.checks.loss import check_frame_loss
 from plateau.config import UserError, cli
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
-from plateau.data.tokens import Tokenizer, min_frames, read_lang
+from plateau.data.tokens import BLANK_ID, Tokenizer, min_frames, read_lang
 from plateau.graphs.ctc import ctc_graphs, ctc_loss
 from plateau.graphs.dense import best_paths
 from plateau.graphs.labels import Topology, pad
 from plateau.graphs.transducer import full_loss, pruned_loss, simple_loss
+from plateau.models.subsampling import padding_mask
 from plateau.models.transducer import TransducerModel, TransducerOutput
 from plateau.training import checkpoint
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.interfaces import Loss, LossFunction, Watch, Watched
+from plateau.training.monitor import nothing_but_blank
 from plateau.training.recipe import Recipe, train
 from transducer.options import LossOptions, Options
 
@@ -180,12 +183,17 @@ def make_loss(
         if alignments is not None:
             frames = frames_of(batch.ids, targets, alignments, options.alignment)
         losses = transducer_loss(model, output, targets, options, warm, frames)
+        counts = {}
+        if options.ctc_layers:
+            blank = output.ctc[options.ctc_layers[-1]].argmax(dim=2) == BLANK_ID  # (N, T')
+            inside = ~padding_mask(output.lengths, blank.shape[1])
+            counts = {"ctc_blank_fraction": float((blank & inside).sum())}
         # DistributedDataParallel waits for a gradient of every parameter, if only a zero.
         zero = 0.0 * sum(parameter.sum() for parameter in model.parameters())
         return Loss(
             total=losses.sum() + zero,
             tokens=sum(map(len, targets)),
-            counts={},
+            counts=counts,
             frames=int(output.lengths.sum()),
         )
 
@@ -266,12 +274,28 @@ def build(options: Options) -> Recipe:
             targets = [tokenizer.encode(cut.supervisions[0].text or "") for cut in cuts]
             frames_of([cut.id for cut in cuts], targets, alignments, loss.alignment)
 
+    def check_loss(texts: Sequence[str]) -> None:
+        if loss.ctc_layers:
+            transcripts = [[tokenizer.encode(text)] for text in texts]
+            check_frame_loss(
+                lambda log_probs, lengths, words: ctc_loss(
+                    log_probs, lengths, [tokens for (tokens,) in words]
+                ),
+                "ctc",
+                transcripts,
+                len(tokenizer.tokens),
+            )
+
     return Recipe(
         model,
         make_loss(model, tokenizer, loss, alignments),
         lambda words: frames_needed(loss, [token for word in words for token in word]),
         check,
+        check_loss,
         make_watch(model, tokenizer, loss.topology),
+        [nothing_but_blank("ctc_blank_fraction")] if loss.ctc_layers else (),
+        idle=() if loss.kind == "pruned" else ("am.", "lm."),
+        all_from=loss.after_steps,
     )
 
 

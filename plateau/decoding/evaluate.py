@@ -9,16 +9,15 @@ from typing import Protocol
 from plateau.data.tokens import Tokenizer
 from plateau.decoding.files import (
     Interval,
-    Segment,
     emitted,
     for_sclite,
     has_marks,
     in_milliseconds,
     spelt_words,
     write_ctm,
-    write_stm,
 )
 from plateau.decoding.scoring import score, write_scores
+from plateau.decoding.stm import Segment, write_stm
 from plateau.io import write_text
 
 
@@ -82,7 +81,7 @@ def evaluate(
     write_scores(decode_dir, scores)
     write_stm(
         decode_dir / "ref.stm",
-        (Segment(d.id, d.speaker, d.duration, references[d.id]) for d in decoded),
+        (Segment(d.id, d.speaker, 0.0, d.duration, references[d.id]) for d in decoded),
     )
     tokens = {d.id: token_intervals(d, tokenizer, subsampling_factor) for d in decoded}
     write_ctm(decode_dir / "hyp_tokens.ctm", tokens)

@@ -1,4 +1,4 @@
-"""Files of transcripts that others read: trn, stm and ctm, and what they need: words with times.
+"""Files of transcripts that others read: trn and ctm, and what they need: words with times.
 
 NIST sclite compares ``hyp.trn`` with ``ref.trn``, or ``hyp.ctm`` with ``ref.stm``, and finds the
 word error rate of ``wer.txt`` (Debian's package is sctk, its command ``sctk sclite``):
@@ -7,8 +7,8 @@ word error rate of ``wer.txt`` (Debian's package is sctk, its command ``sctk scl
     sclite -r ref.stm stm -h hyp.ctm ctm -e utf-8 -s
 
 ``-s`` compares case; without ``-e`` bytes are characters. In these four files `for_sclite` writes
-what sclite would take as markup. Times in files are whole milliseconds within the audio; see
-`in_milliseconds`.
+what sclite would take as markup; the stm is in `plateau.decoding.stm`. Times in files are whole
+milliseconds within the audio; see `in_milliseconds`.
 """
 
 import math
@@ -30,6 +30,9 @@ from plateau.training.experiment import Experiment
 _MARKUP = {ord(c): ord(c) + 0xFEE0 for c in "{}()@;*\\"}
 # Words of a ctm that open, part and close alternatives.
 _ALTERNATIVES = re.compile(r"(?<!\S)<(?=ALT(?:_BEGIN|_END)?>)", re.IGNORECASE)
+# What leaves out a segment of an stm that has it.
+IGNORED = "ignore_time_segment_in_scoring"
+_IGNORED = re.compile(IGNORED, re.IGNORECASE)
 
 
 class Interval(NamedTuple):
@@ -41,17 +44,9 @@ class Interval(NamedTuple):
     confidence: float | None = None  # 0..1; None if it is not known
 
 
-class Segment(NamedTuple):
-    """A line of an stm: an utterance as a recording of its own."""
-
-    utterance: str
-    speaker: str
-    duration: float  # seconds
-    text: str
-
-
 def for_sclite(text: str) -> str:
     """The text, word or id without what sclite takes as markup: in full-width forms."""
+    text = _IGNORED.sub(lambda match: match[0].replace("_", "＿"), text)
     return _ALTERNATIVES.sub("＜", text.translate(_MARKUP))
 
 
@@ -196,31 +191,6 @@ def read_trn(path: Path) -> dict[str, str]:
             raise UserError(f"{path}, line {number}: '{match[2]}' is there for the second time")
         found[match[2]] = match[1]
     return found
-
-
-def write_stm(path: Path, segments: Iterable[Segment]) -> None:
-    """Write ``<utterance> 1 <speaker> 0.000 <end> <text>`` for sclite, sorted by utterance.
-
-    Raises:
-        UserError: an id, a text or a time cannot be in such a line.
-    """
-    segments = list(segments)
-    _check_ids(path, [segment.utterance for segment in segments])
-    lines = []
-    for utterance, speaker, duration, text in segments:
-        check_fields(path, speaker)
-        _check_seconds(path, utterance, duration)
-        if "\n" in text:
-            raise UserError(f"{path}: not written: the text of {utterance} has a line break")
-        # Where a text begins with <, as <unk> does, sclite takes that as a label, which may come
-        # before the text: <o> is the label of what has no other.
-        text = for_sclite(text)
-        label = ["<o>"] if text.startswith("<") else []
-        end = f"{whole_milliseconds(duration) / 1000:.3f}"
-        ids = for_sclite(utterance), "1", for_sclite(speaker)
-        lines.append(" ".join([*ids, "0.000", end, *label, *filter(None, [text])]) + "\n")
-    # sclite wants the order of the ctm.
-    write_text(path, "".join(sorted(lines, key=lambda line: line.split(" ", 1)[0])))
 
 
 def write_ctm(path: Path, utterances: Mapping[str, Sequence[Interval]]) -> None:

@@ -38,6 +38,7 @@ CURVES = {  # of log/epochs.jsonl: name, and unit
     "blank_fraction": ("frames whose likeliest label is blank", "share of frames"),
     "masked_loss": ("cross entropy of masked tokens", "nats per masked token"),
     "masked_right": ("masked tokens that are found", "share of masked tokens"),
+    "ctc_blank_fraction": ("frames whose likeliest label is blank, by CTC", "share of frames"),
 }
 # What other programs read, in the folders align_SET and decode_SET_METHOD.
 FILES = {

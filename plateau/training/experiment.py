@@ -79,6 +79,12 @@ def options_class(recipe: str) -> type[ExperimentOptions]:
         raise UserError(f"--recipe {recipe}: there is no {recipe}/options.py here") from None
 
 
+def default_config(corpus: str, recipe: str) -> Path:
+    """The file that has the options which an experiment starts from, where no other is named."""
+    of_corpus = Path("egs", corpus, "conf", f"{recipe}.yaml")
+    return of_corpus if of_corpus.exists() else Path(recipe, "conf", "default.yaml")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """An experiment's folder ``exp/<corpus>/<recipe>/<exp>``."""

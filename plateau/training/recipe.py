@@ -23,6 +23,7 @@ from plateau.training.experiment import (
     lang_dir,
 )
 from plateau.training.interfaces import AnyBatch, Loader, LossFunction, Watch
+from plateau.training.monitor import Baseline, Monitor
 from plateau.training.selection import long_enough
 from plateau.training.trainer import Trainer
 
@@ -40,15 +41,24 @@ class Recipe:
         frames_needed: of speech: the fewest frames of the encoder's output that an alignment of a
             transcript has, which is given as the tokens of each word.
         check: sees that the loss can take these utterances, or raises `UserError`.
+        check_loss: sees that the losses of perfect and of uniform outputs are what they must be for
+            these texts, or raises `UserError`.
         watch: what TensorBoard shows, after each epoch, of the first utterances of the development
             set, or of the training set where there is none.
+        baselines: figures of a model that hears nothing; an epoch that ends at one gets a note.
+        idle: names, or their beginnings, of parameters that the loss does not use.
+        all_from: the step of training from which on the loss uses all others.
     """
 
     model: nn.Module
     loss_function: LossFunction
     frames_needed: Callable[[Sequence[Sequence[int]]], int] | None = None
     check: Callable[[CutSet], None] = lambda cuts: None
+    check_loss: Callable[[Sequence[str]], None] = lambda texts: None
     watch: Watch | None = None
+    baselines: Sequence[Baseline] = ()
+    idle: tuple[str, ...] = ()
+    all_from: int = 0
 
 
 def load_final(
@@ -162,6 +172,7 @@ def fit(
         dataclasses.asdict(options),
         recipe.watch,
         watched,
+        Monitor(recipe.model, recipe.baselines, recipe.idle, recipe.all_from),
     )
     trainer.run()
     workers.close()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -27,6 +26,7 @@ from plateau.ranges import COUNT, above, at_least, below, check_options
 from plateau.training import checkpoint
 from plateau.training.distributed import Workers
 from plateau.training.interfaces import AnyBatch, Loader, Loss, LossFunction, Watch
+from plateau.training.monitor import EVERY, Monitor, add_histogram
 from plateau.training.schedule import ScheduleOptions, learning_rate
 from plateau.training.spec_augment import SpecAugmentOptions, make_spec_augment, masked
 
@@ -106,11 +106,12 @@ class Trainer:
         resolved_options: dict[str, Any],
         watch: Watch | None = None,
         watched: AnyBatch | None = None,
+        monitor: Monitor | None = None,
     ):
         """All that a run needs.
 
         ``resolved_options`` go into the checkpoints as they are. ``watch`` looks at the batch
-        ``watched`` after each epoch.
+        ``watched`` after each epoch. ``monitor`` looks at gradients and at the epochs' records.
         """
         self.model = model.to(workers.device)
         self.loss_function = loss_function
@@ -121,6 +122,7 @@ class Trainer:
         self.workers = workers
         self.resolved_options = resolved_options
         self.watch, self.watched = watch, watched
+        self.monitor = monitor or Monitor(self.model)
         self.wrapped = workers.wrap(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), betas=options.betas, weight_decay=options.weight_decay
@@ -178,6 +180,7 @@ class Trainer:
     def _run_epoch(self) -> None:
         progress = self.progress
         self.model.train()
+        self.monitor.start_epoch(progress.step, whole=progress.batch == 0)
         batches = self.train.batches(progress.epoch, skip=progress.batch)
         bar = tqdm(
             desc=f"epoch {progress.epoch + 1}/{self.options.epochs}",
@@ -231,6 +234,7 @@ class Trainer:
         scale = self.workers.world_size / max(tokens, 1.0)
         self.scaler.scale(loss.total * scale).backward()
         self.scaler.unscale_(self.optimizer)
+        self.monitor.see_gradients(progress.step + 1, self.tensorboard)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_grad_norm)
         if torch.isfinite(norm) or self.scaler.is_enabled():
             self.scaler.step(self.optimizer)  # which leaves out an overflow of fp16 itself
@@ -242,7 +246,7 @@ class Trainer:
         progress.step += 1
         self.sums.update(loss=total, tokens=tokens, frames=frames)
         self.sums.update(dict(zip(loss.counts, counts, strict=True)))
-        if self.tensorboard is not None and progress.step % 10 == 0:
+        if self.tensorboard is not None and progress.step % EVERY == 0:
             self.tensorboard.add_scalar("train/loss_per_token", total / tokens, progress.step)
             self.tensorboard.add_scalar("train/grad_norm", norm.item(), progress.step)
             self.tensorboard.add_scalar("train/learning_rate", rate, progress.step)
@@ -269,6 +273,8 @@ class Trainer:
             return
         shown = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
         tqdm.write(shown)
+        for note in self.monitor.finish_epoch(record):
+            tqdm.write(f"note: {note}")
         for name, value in record.items():
             if name not in ("epoch", "step"):
                 self.tensorboard.add_scalar(f"epoch/{name}", value, progress.step)
@@ -292,7 +298,7 @@ class Trainer:
         for name, figure in watched.figures.items():
             self.tensorboard.add_figure(f"watched/{name}", figure, step)
         for name, values in watched.histograms.items():
-            _add_histogram(self.tensorboard, f"watched/{name}", values.cpu().numpy(), step)
+            add_histogram(self.tensorboard, f"watched/{name}", values, step)
         for note in watched.notes:
             tqdm.write(f"note: {note}")
 
@@ -394,22 +400,6 @@ class Trainer:
 
     def _epoch_path(self, epoch: int) -> Path:
         return self.checkpoints / f"epoch-{epoch}.safetensors"
-
-
-def _add_histogram(writer: SummaryWriter, tag: str, values: np.ndarray, step: int) -> None:
-    """As the writer's `add_histogram`, which in torch 1.13 fails with newer numpy."""
-    counts, edges = np.histogram(values, bins=64)
-    writer.add_histogram_raw(
-        tag,
-        min=values.min(),
-        max=values.max(),
-        num=values.size,
-        sum=values.sum(),
-        sum_squares=np.square(values).sum(),
-        bucket_limits=edges[1:],
-        bucket_counts=counts,
-        global_step=step,
-    )
 
 
 def _report(name: str, sums: Counter[str]) -> dict[str, float]:

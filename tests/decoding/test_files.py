@@ -10,7 +10,6 @@ from plateau.config import UserError
 from plateau.data.tokens import LexiconTokenizer, TokenOptions, make_lang
 from plateau.decoding.files import (
     Interval,
-    Segment,
     emitted,
     for_sclite,
     has_marks,
@@ -19,9 +18,9 @@ from plateau.decoding.files import (
     read_trn,
     spelt_words,
     write_ctm,
-    write_stm,
 )
 from plateau.decoding.scoring import score, write_scores
+from plateau.decoding.stm import Segment, write_stm
 from tests.sclite import counts, needs_sclite
 
 # What tools take for something else, in whole words and within them.
@@ -72,29 +71,6 @@ def test_a_ctm_is_read_again(tmp_path_factory, utterances):
         )
 
 
-@given(st.dictionaries(ids, st.tuples(ids, spoken(), texts), max_size=4))
-def test_a_stm_has_the_fields_of_nist(tmp_path_factory, utterances):
-    path = tmp_path_factory.mktemp("stm") / "ref.stm"
-    write_stm(path, (Segment(i, who, s[1], text) for i, (who, s, text) in utterances.items()))
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = {}
-    for line in lines:
-        name, channel, speaker, start, end, *said = line.split(" ")
-        assert (channel, start) == ("1", "0.000")
-        if said and said[0] == "<o>":  # a label, for a text that could be taken for one
-            said = said[1:]
-            assert said[0].startswith("<")
-        else:
-            assert not said or not said[0].startswith("<")
-        found[name] = (speaker, float(end), " ".join(said))
-    assert found == {
-        for_sclite(i): (for_sclite(who), s[1], for_sclite(text))
-        for i, (who, s, text) in utterances.items()
-    }
-    names = [line.split(" ")[0] for line in lines]
-    assert names == sorted(names)
-
-
 def cost(reference, hypothesis):
     """The least cost of an alignment with sclite's weights: 4 a substitution, 3 all else."""
     row = [3 * n for n in range(len(hypothesis) + 1)]
@@ -118,7 +94,7 @@ def test_sclite_reads_all_texts_and_ids_from_both_kinds_of_files(tmp_path_factor
     segments, heard = [], {}
     for u in scores.utterances:
         hypothesis = u.hypothesis.split()
-        segments.append(Segment(u.id, f"s{u.id}", 0.1 + len(hypothesis) / 1000, u.reference))
+        segments.append(Segment(u.id, f"s{u.id}", 0.0, 0.1 + len(hypothesis) / 1000, u.reference))
         # The shortest and latest words that a ctm can have.
         heard[for_sclite(u.id)] = [
             Interval(0.1 + n / 1000, 0.101 + n / 1000, for_sclite(word), 0.5)
@@ -142,7 +118,7 @@ def test_sclite_takes_a_ctm_that_lacks_utterances(tmp_path, hypotheses):
     scores = score({"a": "yes no", "b": "", "c": "no"}, hypotheses)
     write_scores(tmp_path, scores)
     write_stm(
-        tmp_path / "ref.stm", [Segment(u.id, "s", 1.0, u.reference) for u in scores.utterances]
+        tmp_path / "ref.stm", [Segment(u.id, "s", 0.0, 1.0, u.reference) for u in scores.utterances]
     )
     heard = {id: [Interval(0.5, 0.6, word)] for id, word in hypotheses.items()}
     write_ctm(tmp_path / "hyp.ctm", heard)

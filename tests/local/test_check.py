@@ -1,6 +1,5 @@
 """Each check is provoked by the mistake that it is there for."""
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import soundfile
 import torch
 
 import conformer_ctc.train as recipe
+import transducer.train
 from plateau import config
 from plateau.config import UserError
 from plateau.data.kaldi import Utterance, write_data_dir
 from plateau.training.experiment import options_class
-from plateau.training.interfaces import Loss
 from tests.training.toy import RATE, speak
 
 OVERRIDES = [
@@ -309,20 +308,64 @@ def test_a_loss_that_is_not_finite_is_an_error(job, monkeypatch):
 
 def test_a_loss_far_from_chance_is_noted(job, monkeypatch, capsys):
     job.prepare()
-    make_loss = recipe.make_loss
-
-    def not_log_probabilities(model, tokenizer, options):
-        loss_function = make_loss(model, tokenizer, options)
-
-        def hundredfold(model, batch) -> Loss:
-            loss = loss_function(model, batch)
-            return dataclasses.replace(loss, total=100 * loss.total)
-
-        return hundredfold
-
-    monkeypatch.setattr(recipe, "make_loss", not_log_probabilities)
+    leaky(monkeypatch, lambda model: model.output.weight.data.mul_(1000))
     job.check()
     assert any("the untrained loss is" in note for note in notes(capsys))
+
+
+def test_a_change_that_changes_nothing_is_noted(job, capsys):
+    """Against the options that the experiment would have had."""
+    job.prepare()
+    default = Path("egs/toy/conf/conformer_ctc.yaml")
+    default.parent.mkdir(parents=True)
+    (job.exp_dir / "config.yaml").rename(default)
+    job.prepare("encoder.blstm.dim=99", "loss.viterbi=0.2", "training.epochs=29")
+    job.check()
+    (note,) = notes(capsys)
+    assert note.startswith(
+        "note: encoder.blstm.dim is 99 in place of 256, and that changes neither"
+    )
+    job.prepare("loss.viterbi=0.2", "encoder.conformer.dim=8")
+    job.check()
+    assert notes(capsys) == []
+
+
+def changed_loss(monkeypatch, change):
+    """Let the recipe's loss get other log-probabilities than the model's."""
+    graph_loss = recipe.graph_loss
+    monkeypatch.setattr(
+        recipe, "graph_loss", lambda log_probs, *rest: graph_loss(change(log_probs), *rest)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "mistake"),
+    [
+        (lambda x: x.exp().log_softmax(2), "that is what comes of a softmax of a softmax"),
+        (lambda x: x.log_softmax(1), "that is what comes of a softmax over the frames, not over"),
+        (lambda x: 100 * x, "look at its axes, and what it sums"),
+    ],
+)
+@pytest.mark.parametrize("topology", ["ctc", "silence"])
+def test_a_loss_that_is_not_that_of_known_outputs_is_an_error(
+    job, monkeypatch, change, mistake, topology
+):
+    job.prepare(f"loss.topology={topology}", "loss.after_steps=5", "decoding.methods=[lexicon]")
+    job.check()
+    changed_loss(monkeypatch, change)
+    with pytest.raises(UserError, match=f"transcripts \\(loss.topology=.*\n{mistake}"):
+        job.check()
+
+
+def test_the_ctc_loss_of_a_transducer_is_looked_at(job, monkeypatch):
+    job.prepare(*TRANSDUCER, "loss.ctc_layers=[1]", "loss.ctc_scales=[1]", recipe="transducer")
+    job.check()
+    ctc_loss = transducer.train.ctc_loss
+    monkeypatch.setattr(
+        transducer.train, "ctc_loss", lambda x, *rest: ctc_loss(x.exp().log_softmax(2), *rest)
+    )
+    with pytest.raises(UserError, match="that is what comes of a softmax of a softmax"):
+        job.check()
 
 
 WORDS = {"a": -0.5, "b": -0.5, "c": -0.5, "<s>": -9, "</s>": -0.5}

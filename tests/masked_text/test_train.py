@@ -1,0 +1,132 @@
+import random
+
+import pytest
+import torch
+
+pytest.importorskip("k2")
+
+from masked_text.options import LossOptions
+from masked_text.train import make_loss, mask, masked_loss
+from plateau.data.loading import Batch
+from plateau.data.masking import MaskingOptions
+from plateau.data.tokens import LexiconTokenizer
+from plateau.graphs.ctc import ctc_loss
+from plateau.models.blstm import BlstmOptions
+from plateau.models.encoder import EncoderOptions
+from plateau.models.masked_text import MaskedTextModel
+from plateau.models.text_decoder import TextDecoderOptions
+
+TOKENIZER = LexiconTokenizer(
+    ["<blk>", "<unk>", "a", "b", "c"], {"ab": ["a", "b"], "cc": ["c", "c"]}, phones=True
+)
+TEXTS = ["ab cc", "", "cc"]
+TARGETS = [[2, 3, 4, 4], [], [4, 4]]
+
+
+def make(**options):
+    torch.manual_seed(0)
+    blstm = BlstmOptions(dim=8, num_layers=1, dropout=0.0, subsampling_channels=2)
+    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0)
+    model = MaskedTextModel(6, 5, EncoderOptions("blstm", blstm=blstm), decoder)
+    masking = options.pop("masking", MaskingOptions())
+    return model, make_loss(model, TOKENIZER, LossOptions(**options), masking)
+
+
+def make_batch():
+    features = torch.randn(3, 60, 6, generator=torch.Generator().manual_seed(0))
+    return Batch(features, torch.tensor([60, 32, 44]), TEXTS, ["1", "2", "3"], 1.36)
+
+
+def test_masked_tokens_count_alone():
+    found = torch.randn(1, 3, 5).log_softmax(2)
+    targets, masked = torch.tensor([[2, 3, 4]]), torch.tensor([[True, False, True]])
+    losses = masked_loss(found, targets, masked)
+    assert losses.tolist() == [[-float(found[0, 0, 2]), 0.0, -float(found[0, 2, 4])]]
+
+
+def test_loss_of_known_outputs():
+    targets, masked = torch.tensor([[2, 3, 4]]), torch.ones(1, 3, dtype=torch.bool)
+    perfect = torch.nn.functional.one_hot(targets, 5).float().log().clamp(min=-1e9)
+    assert masked_loss(perfect, targets, masked).sum() == 0
+    uniform = torch.zeros(1, 3, 5).log_softmax(2)
+    torch.testing.assert_close(masked_loss(uniform, targets, masked), torch.full((1, 3), 5.0).log())
+
+
+def test_label_smoothing_is_torchs_own():
+    scores, targets = torch.randn(2, 3, 5), torch.tensor([[2, 3, 4], [1, 1, 2]])
+    expected = torch.nn.functional.cross_entropy(
+        scores.transpose(1, 2), targets, reduction="none", label_smoothing=0.2
+    )
+    masked = torch.ones(2, 3, dtype=torch.bool)
+    torch.testing.assert_close(masked_loss(scores.log_softmax(2), targets, masked, 0.2), expected)
+
+
+def test_the_loss_is_ctc_and_cross_entropy_of_all_that_is_masked():
+    model, loss_function = make(ctc_scale=0.25, masking=MaskingOptions(full=1))
+    batch = make_batch()
+    loss = loss_function(model.eval(), batch)
+    tokens = torch.tensor([[5, 5, 5, 5], [0, 0, 0, 0], [5, 5, 0, 0]])
+    number, no = torch.tensor([4, 0, 2]), torch.zeros(3, dtype=torch.bool)
+    log_probs, lengths, found = model(batch.features, batch.lengths, tokens, number, no, no)
+    of_masks = -sum(
+        found[n, u, token] for n, target in enumerate(TARGETS) for u, token in enumerate(target)
+    )
+    expected = 0.25 * ctc_loss(log_probs, lengths, TARGETS).sum() + 0.75 * of_masks
+    torch.testing.assert_close(loss.total, expected)
+    assert (loss.tokens, loss.frames) == (6, 6)
+    assert loss.counts["masked_loss"] == pytest.approx(float(of_masks))
+
+
+def test_an_utterance_counts_the_same_whatever_is_masked():
+    """Of equal cross entropies, as a decoder has that hears and knows nothing."""
+    totals = set()
+    for share in (0.25, 0.5, 1.0):
+        masking = MaskingOptions("fixed", share=share, full=0, unit="token")
+        model, loss_function = make(ctc_scale=0.0, masking=masking)
+        for parameter in model.decoder.output.parameters():
+            torch.nn.init.zeros_(parameter)
+        loss = loss_function(model.eval(), make_batch())
+        totals.add(round(loss.total.item(), 4))
+        assert loss.counts["masked_loss"] == pytest.approx(loss.frames * torch.tensor(5.0).log())
+    assert totals == {round(6 * float(torch.tensor(5.0).log()), 4)}
+
+
+def test_evaluation_masks_the_same_each_time_and_training_does_not():
+    model, loss_function = make()
+    batch = make_batch()
+    model.eval()
+    assert loss_function(model, batch).total == loss_function(model, batch).total
+    assert int(model.ctc.steps) == 0
+    model.train()
+    random.seed(0)
+    totals = {loss_function(model, batch).total.item() for _ in range(5)}
+    assert len(totals) > 1 and int(model.ctc.steps) == 5
+    random.seed(0)
+    assert loss_function(model, batch).total.item() in totals
+
+
+def test_ctc_alone_comes_first():
+    model, loss_function = make(after_steps=1)
+    batch = make_batch()
+    loss = loss_function(model.train(), batch)
+    log_probs, lengths = model.ctc(batch.features, batch.lengths)
+    torch.testing.assert_close(loss.total, ctc_loss(log_probs, lengths, TARGETS).sum())
+    loss.total.backward()
+    gradients = [p.grad for p in model.parameters()]
+    assert all(g is not None for g in gradients)  # DistributedDataParallel waits for them
+    assert not any(p.grad.any() for p in model.decoder.parameters())
+    loss_function(model, batch).total.backward()
+    assert any(p.grad.any() for p in model.decoder.parameters())
+
+
+def test_what_is_silent_and_guessed_while_training():
+    words = [[[2, 3], [4, 4]]] * 400
+    options = MaskingOptions(silent=0.25, guessed=0.5)
+    draws = {"silent": 0.25, "guessed": 0.5}
+    drawn = mask(words, 5, options, 0, [random.Random(n) for n in range(400)], training=True)
+    for name, share in draws.items():
+        assert abs(getattr(drawn, name).float().mean() - share) < 0.08
+    drawn = mask(words, 5, options, 0, [random.Random(n) for n in range(400)], training=False)
+    assert not drawn.silent.any() and not drawn.guessed.any()
+    same = drawn.tokens == drawn.targets
+    assert (same | (drawn.tokens == 5)).all() and not same.all(1).any()
