@@ -23,7 +23,7 @@ class LossOptions:
             looks for them where CTC says they are; before it knows, there is nothing to learn
     """
 
-    ctc_scale: float = 0.3
+    ctc_scale: float = 0.5
     label_smoothing: float = 0.0
     after_steps: int = 0
 

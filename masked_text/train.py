@@ -4,8 +4,10 @@
 `python utils/torchrun.py --standalone --nproc_per_node N` in place of `python`, on N GPUs.
 """
 
+import math
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from torch import Tensor, nn
 
 from masked_text.options import LossOptions, Options
 from masked_text.watch import make_watch
+from plateau.checks.loss import check_cross_entropy
 from plateau.config import cli
+from plateau.data.corpus import TRAIN
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
 from plateau.data.masking import MaskingOptions, generator_for, masked_positions
@@ -25,6 +29,7 @@ from plateau.graphs.labels import pad
 from plateau.models.masked_text import MaskedTextModel
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.interfaces import Loss, LossFunction
+from plateau.training.monitor import Baseline
 from plateau.training.recipe import Recipe, train
 
 
@@ -152,6 +157,20 @@ def make_loss(
     return loss_function
 
 
+def unigram_baseline(tokenizer: Tokenizer, texts: Iterable[str]) -> Baseline:
+    """The cross entropy of a decoder that knows how often each token is, and no more."""
+    counts = Counter(token for text in texts for token in tokenizer.encode(text))
+    entropy = -sum(n * math.log(n / counts.total()) for n in counts.values()) / counts.total()
+    return Baseline(
+        "masked_loss",
+        entropy,
+        "the entropy of the tokens' frequencies",
+        "the decoder knows neither text nor audio; try a higher loss.after_steps, a lower "
+        "training.schedule.peak, or a larger share of full masks (masking.full)",
+        patience=2,
+    )
+
+
 def build_model(options: Options) -> MaskedTextModel:
     """The untrained model."""
     model = MaskedTextModel(
@@ -171,7 +190,13 @@ def build(options: Options) -> Recipe:
         model,
         make_loss(model, tokenizer, options.loss, options.masking),
         lambda words: min_frames([token for word in words for token in word]),
+        check_loss=lambda texts: check_cross_entropy(
+            lambda logits, targets, counted: masked_loss(logits.log_softmax(2), targets, counted),
+            len(tokenizer.tokens),
+        ),
         watch=make_watch(model, tokenizer),
+        baselines=[unigram_baseline(tokenizer, corpus_of(options).texts(TRAIN))],
+        all_from=options.loss.after_steps,
     )
 
 

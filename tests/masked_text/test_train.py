@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 pytest.importorskip("k2")
 
 from masked_text.options import LossOptions
-from masked_text.train import make_loss, mask, masked_loss
+from masked_text.train import make_loss, mask, masked_loss, unigram_baseline
 from plateau.data.loading import Batch
 from plateau.data.masking import MaskingOptions
 from plateau.data.tokens import LexiconTokenizer
@@ -50,6 +51,13 @@ def test_loss_of_known_outputs():
     assert masked_loss(perfect, targets, masked).sum() == 0
     uniform = torch.zeros(1, 3, 5).log_softmax(2)
     torch.testing.assert_close(masked_loss(uniform, targets, masked), torch.full((1, 3), 5.0).log())
+
+
+def test_the_baseline_is_what_a_decoder_of_frequencies_has():
+    texts = ["ab cc", "ab"]  # a a b b c c
+    baseline = unigram_baseline(TOKENIZER, texts)
+    assert baseline.value == pytest.approx(math.log(3))
+    assert baseline.holds(1.095) and not baseline.holds(0.9) and not baseline.holds(0.0)
 
 
 def test_label_smoothing_is_torchs_own():
