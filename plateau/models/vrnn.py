@@ -59,18 +59,6 @@ class VrnnOptions:
         )
 
 
-# The sizes of Chung et al. 2015, by corpus, as in their code (github.com/jych/nips2015_vrnn). Those
-# without latents are of their RNN-GMM; their RNN-Gauss of IAM-OnDB has 340 features.
-_IAM_OUTPUT = OutputOptions("strokes", components=20, min_sigma=1e-4)
-_BLIZZARD_OUTPUT = OutputOptions("mixture", components=20, min_sigma=1e-4)
-PRESETS = {
-    "iam_ondb": VrnnOptions("vrnn", "lstm", 1200, 50, 250, 150, 1, 1e-4, _IAM_OUTPUT),
-    "iam_ondb_rnn": VrnnOptions("rnn", "lstm", 1200, 50, 300, 150, 1, 1e-4, _IAM_OUTPUT),
-    "blizzard": VrnnOptions("vrnn", "lstm", 4000, 200, 600, 500, 4, 1e-4, _BLIZZARD_OUTPUT),
-    "blizzard_rnn": VrnnOptions("rnn", "lstm", 4000, 200, 700, 500, 4, 1e-4, _BLIZZARD_OUTPUT),
-}
-
-
 class Vrnn(LatentModel):
     """See the module.
 

@@ -1,5 +1,6 @@
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +9,10 @@ from torch.nn.utils.stateless import functional_call
 
 from plateau.checks.exact import within_bound
 from plateau.checks.linear import raw, steady, vrnn_of
-from plateau.config import UserError
+from plateau.config import UserError, load
 from plateau.models.bounds import BoundOptions, elbo, importance_weighted, objective
 from plateau.models.distributions import OutputOptions
-from plateau.models.vrnn import PRESETS, Vrnn, VrnnOptions
+from plateau.models.vrnn import Vrnn, VrnnOptions
 
 D, H, Z = 3, 5, 2
 LENGTHS = torch.tensor([6, 2, 5, 1])
@@ -300,16 +301,18 @@ def test_samples_have_a_shape_and_a_seed(kind, cell):
         assert set(first[..., 2].unique().tolist()) <= {0.0, 1.0}
 
 
-def test_presets_are_of_the_published_sizes():
+def test_published_sizes_can_be_named():
     """Parameters of the recurrence: 4 H (H + inputs) and biases."""
+    conf = Path(__file__).parents[2] / "vrnn" / "conf"
     for name, (dim, inputs, hidden) in {
         "iam_ondb": (3, 250 + 150, 1200),
         "iam_ondb_rnn": (3, 300, 1200),
     }.items():
-        model = Vrnn(dim, PRESETS[name])
-        found = sum(p.numel() for p in model.recurrence.parameters())
+        options = load(VrnnOptions, conf / f"chung2015_{name}.yaml", "vrnn")
+        found = sum(p.numel() for p in Vrnn(dim, options).recurrence.parameters())
         assert found == 4 * hidden * (hidden + inputs + 2)
-    assert PRESETS["blizzard"].num_layers == 4 and PRESETS["blizzard"].latent_dim == 200
+    blizzard = load(VrnnOptions, conf / "chung2015_blizzard.yaml", "vrnn")
+    assert (blizzard.num_layers, blizzard.latent_dim, blizzard.hidden_dim) == (4, 200, 4000)
 
 
 def test_what_cannot_be_is_refused():
