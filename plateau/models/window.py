@@ -140,9 +140,13 @@ class CrossDomainBlock(nn.Module):
     """Words attend to audio, then audio to words; each then has a feed-forward layer.
 
     Each is a residual branch with LayerNorm before it and dropout after it.
+
+    Args:
+        options: size.
+        last: whether no block comes after it; what becomes of the audio then does not matter.
     """
 
-    def __init__(self, options: WindowModelOptions) -> None:
+    def __init__(self, options: WindowModelOptions, last: bool) -> None:
         super().__init__()
 
         def attention() -> nn.MultiheadAttention:
@@ -151,10 +155,12 @@ class CrossDomainBlock(nn.Module):
             )
 
         self.word_norm, self.audio_norm = LayerNorm(options.dim), LayerNorm(options.dim)
-        self.to_audio, self.to_words = attention(), attention()
-        self.said_norm = LayerNorm(options.dim)
-        self.word_layer, self.audio_layer = FeedForward(options), FeedForward(options)
+        self.to_audio, self.word_layer = attention(), FeedForward(options)
         self.dropout = Dropout(options.dropout)
+        self.last = last
+        if not last:
+            self.said_norm, self.to_words = LayerNorm(options.dim), attention()
+            self.audio_layer = FeedForward(options)
 
     def forward(
         self,
@@ -184,6 +190,8 @@ class CrossDomainBlock(nn.Module):
         )
         words = words + self.dropout(found)
         words = words + self.dropout(self.word_layer(words))
+        if self.last:
+            return words, audio, weights
         said = self.said_norm(words)
         bias = None if bias is None else bias.transpose(1, 2)
         found, _ = self.to_words(
@@ -217,7 +225,7 @@ class WindowModel(nn.Module):
 
     ``mask_id``, which is V, stands in place of a masked word. With ``window.padding=mask`` neither
     how much padding there is nor what is in it changes anything; with ``token`` all that is there
-    is attended to, and audio is padded to its full length.
+    is attended to, and audio is padded to its full length. ``steps`` counts the steps of training.
 
     Args:
         num_features: F.
@@ -225,6 +233,8 @@ class WindowModel(nn.Module):
         window: what a window is.
         options: size and form.
     """
+
+    steps: Tensor
 
     def __init__(
         self,
@@ -236,6 +246,7 @@ class WindowModel(nn.Module):
         super().__init__()
         self.window, self.options = window, options
         self.mask_id = len(vocab)
+        self.register_buffer("steps", torch.tensor(0))
         dim = options.dim
         self.norm = GlobalNorm(num_features)
         joined = num_features * (window.frame_stride if window.frame_join == "stack" else 1)
@@ -250,7 +261,10 @@ class WindowModel(nn.Module):
         self.audio_layers = nn.ModuleList(
             ConformerBlock(conformer) for _ in range(options.audio_layers)
         )
-        self.blocks = nn.ModuleList(CrossDomainBlock(options) for _ in range(options.num_blocks))
+        self.blocks = nn.ModuleList(
+            CrossDomainBlock(options, last=n == options.num_blocks - 1)
+            for n in range(options.num_blocks)
+        )
         self.dropout = Dropout(options.dropout)
         self.output_norm = LayerNorm(dim)
         self.bias = nn.Parameter(torch.zeros(len(vocab)))

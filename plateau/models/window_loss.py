@@ -81,7 +81,9 @@ class WindowLoss:
         return -share[wanted].clamp(min=FLOOR).log().sum()
 
     def frames(self, logits: Tensor, words: Tensor, spans: Tensor, steps: Tensor) -> Tensor:
-        """Cross entropy of what is said in each step, mean over the steps.
+        """Cross entropy of what is said in each step, mean over the steps until the last word ends.
+
+        After that there may be words that are not in the window.
 
         Args:
             logits: (N, T, V).
@@ -90,6 +92,8 @@ class WindowLoss:
             steps: (N, T) bool, those that there are.
         """
         inside = within(spans, logits.shape[1])  # (N, W, T)
+        step = torch.arange(logits.shape[1], device=logits.device)
+        steps = steps & (step < spans[..., 1].amax(1, keepdim=True))
         # Words do not overlap; where nothing is said, padding is: 0.
         labels = (inside * words[..., None]).amax(1)  # (N, T)
         return F.cross_entropy(logits[steps], labels[steps])
