@@ -84,10 +84,7 @@ def filled_words(exp_dir: Path, set_name: str) -> dict[str, list[Interval]]:
     folder = folders[len(folders) // 2]
     found = read_ctm(folder / "filled.ctm")
     return {
-        id: [
-            word if word.start in starts else word._replace(confidence=None)
-            for word in words
-        ]
+        id: [word if word.start in starts else word._replace(confidence=None) for word in words]
         for id, words in read_ctm(folder / "hyp.ctm").items()
         for starts in [{word.start for word in found.get(id, ())}]
     }

@@ -7,7 +7,7 @@ config.yaml says.
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,15 +15,15 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from plateau.alignment.windows import windows_of
 from plateau.config import UserError, cli
 from plateau.data.corpus import TRAIN
 from plateau.data.features import load_statistics
 from plateau.data.loading import enough_memory
-from plateau.data.masking import MaskingOptions, masked_positions
+from plateau.data.masking import MaskingOptions
 from plateau.data.tokens import Tokenizer, TokenOptions, read_lang
 from plateau.data.window_loading import WindowBatch, WindowLoader
-from plateau.data.windows import PADDING, WindowOptions, Windows
-from plateau.decoding.files import Interval, read_ctm
+from plateau.data.windows import PADDING, WindowOptions, masked_words
 from plateau.decoding.scoring import score, write_scores
 from plateau.io import write_json
 from plateau.models.window import WindowModel, WindowModelOptions
@@ -71,43 +71,13 @@ class WindowRecipeOptions(SpeechOptions):
                 )
 
 
-def windows_of(options: WindowRecipeOptions, set_name: str, word_stride: int = 0) -> Windows:
-    """The windows of a set.
-
-    Args:
-        options: of the experiment.
-        set_name: of the corpus.
-        word_stride: in place of that of the options, if it is not 0.
-
-    Raises:
-        UserError: words have no times.
-    """
-    window = replace(options.window, word_stride=word_stride or options.window.word_stride)
-    times = None if not window.alignment else aligned_times(Path(window.alignment), set_name)
-    return Windows(corpus_of(options).cuts(set_name), window, times, set_name)
-
-
-def aligned_times(exp_dir: Path, set_name: str) -> dict[str, tuple[Interval, ...]]:
-    """The words of a set with the times that stage 7 of an experiment found.
-
-    Raises:
-        UserError: the set is not aligned there.
-    """
-    path = exp_dir / f"align_{set_name}" / "words.ctm"
-    if not path.exists():
-        raise UserError(
-            f"window.alignment: {path}: no such file; align the set there: "
-            f"local/align.py or RECIPE/align.py {exp_dir} --sets {set_name}"
-        )
-    return read_ctm(path)
-
-
 def audit(options: WindowRecipeOptions) -> list[str]:
     """What stage 4 says of the windows of all sets in use."""
+    corpus = corpus_of(options)
     return [
         note
-        for name in corpus_of(options).used_sets()
-        for note in windows_of(options, name).audit()
+        for name in corpus.used_sets()
+        for note in windows_of(corpus, name, options.window).audit()
     ]
 
 
@@ -126,9 +96,7 @@ def hide(words: Tensor, mask_id: int, options: WindowRecipeOptions, step: int | 
         generator = random.Random(random.getrandbits(64))
         for row, (own, there) in enumerate(zip(words.cpu(), (words != PADDING).cpu(), strict=True)):
             places = there.nonzero().flatten().tolist()
-            share = options.masking.draw_share(step, generator)
-            units = [[0]] * len(places)
-            masked = set(masked_positions(units, share, "word", generator))
+            masked = masked_words(len(places), options.masking, step, generator)
             if options.window_model.predict == "last":
                 masked.add(len(places) - 1)
             for n, place in enumerate(places):
@@ -216,7 +184,7 @@ def word_counts(options: WindowRecipeOptions, tokenizer: Tokenizer) -> Tensor:
     for word, number in said.items():
         counts[tokenizer.encode(word)] += number
     if options.window.padding == "token":
-        index = windows_of(options, TRAIN).index
+        index = windows_of(corpus_of(options), TRAIN, options.window).index
         words = int(index.num_words.sum())
         padding = len(index) * options.window.words - words
         counts[PADDING] = counts.sum() * padding / words
@@ -244,11 +212,12 @@ def train_window(exp_dir: Path, options: WindowRecipeOptions) -> None:
     """Train an experiment, or go on with it; in all processes of `torchrun`."""
     workers = join()
     recipe = build_seeded(options, build_window, workers)
-    dev = corpus_of(options).dev_set()  # there may be none
+    corpus = corpus_of(options)
+    dev = corpus.dev_set()  # there may be none
     tokenizer = read_lang(lang_dir(options))
     loaders = {
         name: WindowLoader(
-            windows_of(options, name, 0 if name == TRAIN else options.window.words),
+            windows_of(corpus, name, options.window, 0 if name == TRAIN else options.window.words),
             options.features,
             tokenizer,
             num_workers=options.loading.num_workers,
@@ -298,7 +267,7 @@ def evaluate(
         ``…_with_padding`` counts padding as a word, where the model has to say it;
         ``…_unigram`` are those of the commonest word; ``wer`` and ``cer``
     """
-    windows = windows_of(options, set_name, options.window.words)
+    windows = windows_of(corpus_of(options), set_name, options.window, options.window.words)
     tokenizer = read_lang(lang_dir(options))
     loader = WindowLoader(windows, options.features, tokenizer)
     device, predict = model.bias.device, options.window_model.predict

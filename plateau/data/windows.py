@@ -9,11 +9,12 @@ asked for, and to shuffle is to draw another order of numbers. What a window nee
 import dataclasses
 import json
 import os
+import random
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from lhotse import SupervisionSegment
@@ -23,6 +24,7 @@ from lhotse.serialization import deserialize_item
 from plateau.data.features import FRAME_SHIFT
 from plateau.data.lines import Interval
 from plateau.data.manifests import alignment_in_cut
+from plateau.data.masking import MaskingOptions, masked_positions
 from plateau.data.tokens import BLANK_ID
 from plateau.errors import UserError
 from plateau.ranges import at_least, check_options
@@ -166,8 +168,7 @@ class _Spool:
         return json.loads(os.pread(self._file.fileno(), end - start, start))
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """What a window is of.
 
     Args:
@@ -275,3 +276,11 @@ class Windows:
             more = f" ({len(self.left_out)} such)" if len(self.left_out) > 1 else ""
             notes.append(f"{self.name}: no windows of {self.left_out[0]}{more}")
         return notes
+
+
+def masked_words(
+    num_words: int, options: MaskingOptions, step: int, generator: random.Random
+) -> set[int]:
+    """Which of so many words are masked at a step of training, by number from 0."""
+    share = options.draw_share(step, generator)
+    return set(masked_positions([[0]] * num_words, share, "word", generator))

@@ -19,17 +19,17 @@ from masked_text.window import (
     shares_right,
     train_window,
     wanted,
-    windows_of,
 )
 from plateau import config
+from plateau.alignment.windows import windows_of
 from plateau.config import UserError
+from plateau.data.corpus import Corpus
 from plateau.data.masking import MaskingOptions
 from plateau.data.windows import PADDING
-from plateau.decoding.files import Interval, write_ctm
 from plateau.training import checkpoint
 from plateau.training.trainer import Trainer
 from tests.job import run, trn
-from tests.spoken import PAUSE, TONE, WORDS, write_set
+from tests.spoken import WORDS, write_set
 
 EXP_DIR = Path("exp/toy/masked_text/window")
 SETS = {"train": 60, "dev": 6, "test": 8}
@@ -250,7 +250,7 @@ def test_each_option_trains_and_is_another_model(corpus, changes):
         random.seed(0)
         recipe = build_window(options)
         loader = window.WindowLoader(
-            windows_of(options, "train"),
+            windows_of(Corpus(Path("data/toy")), "train", options.window),
             options.features,
             window.read_lang(Path("data/toy/lang_word")),
         )
@@ -311,23 +311,6 @@ def test_a_run_that_was_killed_ends_bit_equal(corpus, monkeypatch):
     ]
     for one, other in zip(*epochs, strict=True):
         assert {**one, "train_seconds": 0} == {**other, "train_seconds": 0}
-
-
-def test_windows_by_the_times_of_an_alignment(corpus):
-    aligner = Path("exp/toy/conformer_ctc/x")
-    times = {
-        f"u-{n:02}": [
-            Interval(round(0.23 + (TONE + PAUSE) * i, 3), round(0.33 + (TONE + PAUSE) * i, 3), w)
-            for i, w in enumerate(text.split())
-        ]
-        for n, text in enumerate(texts("dev"))
-    }
-    write_ctm(aligner / "align_dev/words.ctm", times)
-    options = make(window__alignment=str(aligner))
-    assert windows_of(options, "dev").index.first_frame[0] == 23
-    assert windows_of(make(), "dev").index.first_frame[0] == 20
-    with pytest.raises(UserError, match=r"align_test/words.ctm: no such file; align the set there"):
-        windows_of(options, "test")
 
 
 def test_the_audit_of_all_sets(corpus):
