@@ -3,13 +3,13 @@
 import multiprocessing
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lhotse import CutSet
@@ -22,7 +22,7 @@ from lhotse.dataset import (
 )
 from lhotse.dataset.sampling.base import CutSampler
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from plateau.config import UserError
 from plateau.data.archives import check_array
@@ -30,6 +30,8 @@ from plateau.data.audio import check_there
 from plateau.data.features import FRAME_SHIFT, FeatureOptions, make_extractor
 from plateau.data.manifests import files_of
 from plateau.ranges import above, at_least, check_options
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class BatchLoader:
             check_there(files_of(cut.recording for cut in cuts))
         self.total_size = sum(cut.duration for cut in cuts)
         self._num_workers = options.num_workers
-        self._dataset = _BatchDataset(features)
+        self._dataset = BatchDataset(features)
         num_buckets = min(options.num_buckets, len(cuts) // 2)
         order = {"shuffle": shuffle, "seed": seed, "rank": rank, "world_size": world_size}
         order |= {"max_duration": options.max_duration}
@@ -175,36 +177,49 @@ class BatchLoader:
             UserError: the features of an utterance cannot be read, or a worker process ended.
         """
         self._sampler.set_epoch(epoch)
-        loader = DataLoader(
-            self._dataset,
-            sampler=_Skipping(self._sampler, skip),
-            batch_size=None,
-            num_workers=self._num_workers,
-            # Of its own: a loader draws a seed for its workers from the global generator, and so
-            # a resumed epoch would go on with other random numbers than one that was not killed.
-            generator=torch.Generator(),
-        )
-        return self._told(loader)
+        return prefetched(self._dataset, _Skipping(self._sampler, skip), self._num_workers)
 
-    def _told(self, loader: DataLoader) -> Iterator[Batch]:
-        """What a loader gives; a `UserError` comes through as a value, see `_BatchDataset`."""
-        try:
-            if self._num_workers:
-                multiprocessing.Queue()  # torch's loader needs some, and is untidy where it fails
-            for batch in loader:
-                yield _batch_or_raise(batch)
-        except (OSError, RuntimeError) as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            of_workers = ("DataLoader worker", "shared memory", "shm", "/torch_")
-            if not self._num_workers or not (
-                isinstance(error, OSError) or any(words in str(error) for words in of_workers)
-            ):
-                raise
-            raise UserError(
-                f"a process that loads batches ended: {said[-1] if len(said) > 1 else said[0]}\n"
-                f"they come through /dev/shm, {_size_of_shm()}; to load without it: "
-                "loading.num_workers=0 (training goes on where it was)"
-            ) from None
+
+def prefetched(
+    dataset: Dataset[T | UserError], batches: Iterable[Any], num_workers: int
+) -> Iterator[T]:
+    """What a dataset gives for each of ``batches``, by processes that load ahead.
+
+    Args:
+        dataset: where a batch cannot be read, it gives a `UserError` in place of it: raised in a
+            worker process, it would come out of torch's loader with a traceback as its message.
+        batches: what to ask it for.
+        num_workers: processes; 0: this one.
+
+    Raises:
+        UserError: of the dataset; or a worker process ended.
+    """
+    loader = DataLoader(
+        dataset,
+        sampler=batches,
+        batch_size=None,
+        num_workers=num_workers,
+        # Of its own: a loader draws a seed for its workers from the global generator, and so
+        # a resumed epoch would go on with other random numbers than one that was not killed.
+        generator=torch.Generator(),
+    )
+    try:
+        if num_workers:
+            multiprocessing.Queue()  # torch's loader needs some, and is untidy where it fails
+        for batch in loader:
+            yield _loaded_or_raise(batch)
+    except (OSError, RuntimeError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        of_workers = ("DataLoader worker", "shared memory", "shm", "/torch_")
+        if not num_workers or not (
+            isinstance(error, OSError) or any(words in str(error) for words in of_workers)
+        ):
+            raise
+        raise UserError(
+            f"a process that loads batches ended: {said[-1] if len(said) > 1 else said[0]}\n"
+            f"they come through /dev/shm, {_size_of_shm()}; to load without it: "
+            "loading.num_workers=0 (training goes on where it was)"
+        ) from None
 
 
 class _Skipping:
@@ -223,10 +238,10 @@ def load_batch(cuts: CutSet, features: FeatureOptions) -> Batch:
     Raises:
         UserError: the features of an utterance cannot be read.
     """
-    return _batch_or_raise(_BatchDataset(features)[cuts])
+    return _loaded_or_raise(BatchDataset(features)[cuts])
 
 
-def _batch_or_raise(loaded: "Batch | UserError") -> Batch:
+def _loaded_or_raise(loaded: T | UserError) -> T:
     if isinstance(loaded, UserError):
         raise loaded
     return loaded
@@ -249,11 +264,10 @@ class _CheckedFeatures(PrecomputedFeatures):
         return super().__call__(cuts)
 
 
-class _BatchDataset(K2SpeechRecognitionDataset):
+class BatchDataset(K2SpeechRecognitionDataset):
     """Lhotse's dataset, with its nested dictionaries as a `Batch`.
 
-    An utterance that cannot be read gives a `UserError` in place of the batch: raised in a worker
-    process, it would come out of torch's loader with a traceback as its message.
+    An utterance that cannot be read gives a `UserError` in place of the batch; see `prefetched`.
     """
 
     def __init__(self, options: FeatureOptions):

@@ -1,6 +1,6 @@
 """SpecAugment: masks on the features of training (Park et al. 2019), by Lhotse."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from lhotse.dataset import SpecAugment
@@ -73,4 +73,4 @@ def masked(batch: Batch, spec_augment: SpecAugment) -> Batch:
     lengths = batch.lengths.cpu()
     segments = torch.stack([number, torch.zeros_like(lengths), lengths], dim=1)  # (N, 3)
     features = spec_augment(batch.features, supervision_segments=segments)
-    return Batch(features, batch.lengths, batch.texts, batch.ids, batch.seconds)
+    return replace(batch, features=features)
