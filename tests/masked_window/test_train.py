@@ -9,17 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from masked_text import window
-from masked_text.window import (
-    WindowRecipeOptions,
-    audit,
-    build_window,
-    evaluate_window,
-    hide,
-    shares_right,
-    train_window,
-    wanted,
-)
+from masked_window import check, decode, train
+from masked_window.decode import shares_right
+from masked_window.options import Options
+from masked_window.train import build, hide, wanted
 from plateau import config
 from plateau.alignment.windows import windows_of
 from plateau.config import UserError
@@ -31,7 +24,7 @@ from plateau.training.trainer import Trainer
 from tests.job import run, trn
 from tests.spoken import WORDS, write_set
 
-EXP_DIR = Path("exp/toy/masked_text/window")
+EXP_DIR = Path("exp/toy/masked_window/window")
 SETS = {"train": 60, "dev": 6, "test": 8}
 MASK = 9
 
@@ -64,7 +57,7 @@ def corpus(tmp_path_factory):
     patch.undo()
 
 
-def make(**changes) -> WindowRecipeOptions:
+def make(**changes) -> Options:
     """Options of a small model; ``a__b=c`` stands for the field b of section a."""
     values = {
         "data_dir": "data/toy",
@@ -91,10 +84,10 @@ def make(**changes) -> WindowRecipeOptions:
     for name, value in changes.items():
         section, _, field = name.partition("__")
         values[section] = {**values.get(section, {}), field: value}
-    return config.resolve(WindowRecipeOptions, values)
+    return config.resolve(Options, values)
 
 
-def save(options: WindowRecipeOptions) -> Path:
+def save(options: Options) -> Path:
     config.save(options, EXP_DIR / "config.yaml")
     return EXP_DIR
 
@@ -102,7 +95,9 @@ def save(options: WindowRecipeOptions) -> Path:
 @pytest.fixture(scope="module")
 def trained(corpus):
     """The figures of an experiment that is trained."""
-    window.main(save(make()))
+    check.main(save(make()))
+    train.main(EXP_DIR)
+    decode.main(EXP_DIR)
     folder = corpus / "trained"
     EXP_DIR.rename(folder)
     return folder
@@ -152,23 +147,23 @@ def test_the_files_have_each_word_once(trained):
 def test_training_masks_what_evaluation_masks_and_nothing_is_left_over(corpus, monkeypatch):
     """The model of the evaluation is given just what that of the development loss is given."""
     seen = []
-    forward = window.WindowModel.forward
+    forward = train.WindowModel.forward
 
     def watched(self, features, lengths, words):
         seen.append((self.training, words.clone(), features.clone()))
         return forward(self, features, lengths, words)
 
-    monkeypatch.setattr(window.WindowModel, "forward", watched)
+    monkeypatch.setattr(train.WindowModel, "forward", watched)
     options = make(training__epochs=1)
-    train_window(save(options), options)
+    train.main(save(options))
     validated = [(w, f) for training, w, f in seen if not training][:-1]  # the last is `watch`
     seen.clear()
-    evaluate_window(EXP_DIR)
+    decode.main(EXP_DIR)
     evaluated = [(w, f) for _, w, f in seen][: len(validated)]
     assert len(validated) == len(evaluated) > 0
     for one, other in zip(validated, evaluated, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    mask_id = build_window(options).model.mask_id
+    mask_id = build(options).model.mask_id
     assert all(set(words.unique().tolist()) <= {PADDING, mask_id} for words, _ in evaluated)
 
 
@@ -248,11 +243,11 @@ def test_each_option_trains_and_is_another_model(corpus, changes):
     for options in (make(), make(**changes)):
         torch.manual_seed(0)
         random.seed(0)
-        recipe = build_window(options)
-        loader = window.WindowLoader(
+        recipe = build(options)
+        loader = train.WindowLoader(
             windows_of(Corpus(Path("data/toy")), "train", options.window),
             options.features,
-            window.read_lang(Path("data/toy/lang_word")),
+            train.read_lang(Path("data/toy/lang_word")),
         )
         batch = loader.some(range(12))
         loss = recipe.loss_function(recipe.model.train(), batch)
@@ -267,8 +262,9 @@ def test_each_option_trains_and_is_another_model(corpus, changes):
 @pytest.mark.slow
 def test_padding_that_is_said_is_scored(corpus):
     options = make(window__padding="token", training__epochs=8)
-    train_window(save(options), options)
-    found = evaluate_window(EXP_DIR)["test"]
+    train.main(save(options))
+    decode.main(EXP_DIR)
+    found = figures_of(EXP_DIR, "test")
     assert found["masked_words_right"] > 60
     assert found["masked_words_right_with_padding"] > 60
     # Words too many or too few are errors, too.
@@ -284,8 +280,10 @@ class Killed(Exception):
 
 def test_a_run_that_was_killed_ends_bit_equal(corpus, monkeypatch):
     options = make(training__epochs=2, window_model__dropout=0.1)
-    whole, killed = Path("exp/toy/masked_text/whole"), Path("exp/toy/masked_text/killed")
-    train_window(whole, options)
+    whole, killed = Path("exp/toy/masked_window/whole"), Path("exp/toy/masked_window/killed")
+    for folder in (whole, killed):
+        config.save(options, folder / "config.yaml")
+    train.main(whole)
     done, learn = 0, Trainer._learn
 
     def until(self, batch):
@@ -298,8 +296,8 @@ def test_a_run_that_was_killed_ends_bit_equal(corpus, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_learn", until)
         with pytest.raises(Killed):
-            train_window(killed, options)
-    train_window(killed, options)
+            train.main(killed)
+    train.main(killed)
     models = [
         checkpoint.load(folder / "checkpoints/averaged.safetensors", ["model"], "")["model"]
         for folder in (whole, killed)
@@ -314,8 +312,8 @@ def test_a_run_that_was_killed_ends_bit_equal(corpus, monkeypatch):
 
 
 def test_the_audit_of_all_sets(corpus):
-    assert audit(make()) == []
-    notes = audit(make(window__frames=8))
+    assert check.audit(make()) == []
+    notes = check.audit(make(window__frames=8))
     assert [note.partition(":")[0] for note in notes] == ["train", "dev", "test"]
 
 
@@ -325,5 +323,5 @@ def test_what_windows_do_not_do_is_refused():
     for name in ("silent", "guessed"):
         with pytest.raises(UserError, match=f"masking.{name} is 0.5; windows have no such"):
             make(**{f"masking__{name}": 0.5})
-    assert dataclasses.asdict(WindowRecipeOptions())["masking"]["full"] == 0.8
+    assert dataclasses.asdict(Options())["masking"]["full"] == 0.8
     assert MaskingOptions().silent  # which is why the recipe's default is not that of the class
