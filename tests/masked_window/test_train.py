@@ -4,12 +4,13 @@ import dataclasses
 import json
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from masked_window import check, decode, train
+from masked_window import check, decode, report, train
 from masked_window.decode import shares_right
 from masked_window.options import Options
 from masked_window.train import build, hide, wanted
@@ -325,3 +326,19 @@ def test_what_windows_do_not_do_is_refused():
             make(**{f"masking__{name}": 0.5})
     assert dataclasses.asdict(Options())["masking"]["full"] == 0.8
     assert MaskingOptions().silent  # which is why the recipe's default is not that of the class
+
+
+@pytest.mark.slow
+def test_the_page_shows_windows(trained):
+    config.save(make(), trained / "config.yaml")
+    run("local/results.py", str(trained))
+    report.main(trained, "test", num=4)
+    page = (trained / "report/index.html").read_text(encoding="utf-8")
+    shown = re.findall(r"<h3>(.*?)</h3><table>\n<tr>(.*?)</tr>\n<tr>(.*?)</tr>", page)
+    references = trn(trained / "decode_test_window/ref.trn")
+    assert len(shown) >= 4
+    for id, true, _ in shown:
+        assert re.findall("<td.*?>(.*?)</td>", true) == references[id]
+    assert page.count("<audio controls") == len(shown)
+    with pytest.raises(UserError, match="--num 0: show 1 to 50 windows"):
+        report.main(trained, num=0)
