@@ -10,7 +10,7 @@ from plateau.alignment.measures import true_times
 from plateau.alignment.windows import windows_of
 from plateau.config import UserError, cli
 from plateau.data.corpus import Corpus
-from plateau.data.masking import MaskingOptions, generator_for
+from plateau.data.masking import MaskShareOptions, generator_for
 from plateau.data.windows import WindowOptions, masked_words
 from plateau.decoding.files import Interval, read_ctm
 from plateau.io import file_name, replacing
@@ -52,7 +52,7 @@ def write_window(
     if not 1 <= number <= len(windows):
         raise UserError(f"--window {number}: {set_name} has {len(windows)} windows")
     cut, words = windows[number - 1]
-    masking = getattr(options, "masking", MaskingOptions())
+    masking = getattr(options, "masking", MaskShareOptions())
     masked = masked_words(len(words), masking, 0, generator_for(cut.id))
     out = out or exp_dir / "report" / file_name(cut.id, ".wav")
     with replacing(out) as temporary:

@@ -18,12 +18,14 @@ class LossOptions:
 
     Args:
         ctc_scale: share of CTC in the loss, 0 to 1
+        joint: the encoder learns by the masked tokens, too; without it, by CTC alone
         label_smoothing: share of a masked token's target that goes to all tokens
         after_steps: steps with CTC alone, in which the encoder learns where tokens are. The decoder
             looks for them where CTC says they are; before it knows, there is nothing to learn
     """
 
     ctc_scale: float = 0.5
+    joint: bool = False
     label_smoothing: float = 0.0
     after_steps: int = 0
 

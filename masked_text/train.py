@@ -131,6 +131,7 @@ def make_loss(
             given.silent,
             given.guessed,
             not early,
+            options.joint,
         )  # (N, T', V), (N,), (N, U, V)
         targets = [[token for word in words for token in word] for words in transcripts]
         of_ctc = ctc_loss(log_probs, lengths, targets).sum()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from plateau.config import UserError
-from plateau.data.masking import MaskingOptions
+from plateau.data.masking import MaskShareOptions
 from plateau.data.tokens import TokenOptions
 from plateau.data.windows import WindowOptions
 from plateau.models.window import WindowModelOptions
@@ -20,14 +20,14 @@ class Options(SpeechOptions):
         window: see `WindowOptions`
         window_model: see `WindowModelOptions`
         window_loss: see `WindowLossOptions`
-        masking: see `MaskingOptions`; a token is a word here
+        masking: see `MaskShareOptions`; of the words of a window
     """
 
     tokens: TokenOptions = TokenOptions("word")
     window: WindowOptions = WindowOptions()
     window_model: WindowModelOptions = WindowModelOptions()
     window_loss: WindowLossOptions = WindowLossOptions()
-    masking: MaskingOptions = MaskingOptions(full=0.8, silent=0.0)
+    masking: MaskShareOptions = MaskShareOptions(full=0.8)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,9 +35,3 @@ class Options(SpeechOptions):
             raise UserError(
                 f"tokens.kind is {self.tokens.kind}; windows are of words: set it to word"
             )
-        for name in ("silent", "guessed"):
-            if getattr(self.masking, name):
-                raise UserError(
-                    f"masking.{name} is {getattr(self.masking, name)}; windows have no such "
-                    f"training: set masking.{name}=0"
-                )

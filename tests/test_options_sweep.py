@@ -31,13 +31,14 @@ def options_classes() -> dict[str, type]:
     """The classes, by the section of the configuration that they are."""
     from conformer_ctc.options import Options as Ctc
     from masked_text.options import Options as MaskedText
+    from masked_window.options import Options as MaskedWindow
     from toy_peaky.options import Options as Toy
     from transducer.options import Options as Transducer
     from vrnn.options import Options as Vrnn
 
     found: dict[str, type] = {"--": Toy}
     recipes = {"conformer_ctc": Ctc, "transducer": Transducer}
-    recipes |= {"masked_text": MaskedText, "vrnn": Vrnn}
+    recipes |= {"masked_text": MaskedText, "masked_window": MaskedWindow, "vrnn": Vrnn}
     for recipe, cls in recipes.items():
         found |= {f"{recipe}:{name}": part for name, part in _parts(cls, "")}
     for script in sorted(ROOT.glob("egs/*/prepare.py")):
@@ -120,6 +121,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "masked_text:encoder.conformer": {"dim": 8, "num_layers": 1, "num_heads": 2},
     "masked_text:encoder.blstm": {"dim": 8, "num_layers": 1},
     "masked_text:decoding": {"holes": (0.5,), "max_words": 1, "candidates": 4},
+    "masked_window:": {"data_dir": "data/spoken"},
+    "masked_window:window": {"frames": 30, "words": 3, "frame_stride": 3},
+    "masked_window:window_model": {"dim": 8, "audio_layers": 1, "num_heads": 2},
     "vrnn:": {"data_dir": "data/strokes", "vrnn": VrnnOptions(**tiny.VRNN)},
     "vrnn:vrnn": tiny.VRNN,
     "vrnn:vae": tiny.VAE,
@@ -191,7 +195,17 @@ SIZES = {"dim", "num_layers", "num_heads", "feedforward_dim", "hidden_dim", "sub
 SIZES |= {"latent_dim", "feature_dim", "latent_feature_dim", "components", "masked_dim", "channels"}
 SIZES |= {"importance_samples", "conv_kernel", "frames", "classes", "steps", "batch_sizes"}
 QUICK = ("--", "loss", "loss.prior", "predictor", "encoder.conformer", "encoder.blstm", "decoding")
-QUICK += ("decoder", "masking", "vrnn", "vrnn.output", "vae", "vae.output", "bound")
+QUICK += (
+    "decoder",
+    "masking",
+    "window_model",
+    "window_loss",
+    "vrnn",
+    "vrnn.output",
+    "vae",
+    "vae.output",
+    "bound",
+)
 
 
 def ends(where: str, name: str) -> list[int | float]:

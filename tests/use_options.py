@@ -18,6 +18,8 @@ import pytest
 import soundfile
 import torch
 
+from plateau import config
+from plateau.alignment.windows import windows_of
 from plateau.config import UserError
 from plateau.data.corpus import Corpus
 from plateau.data.features import FeatureOptions, compute_features, make_cuts
@@ -26,6 +28,8 @@ from plateau.data.loading import Batch, BatchLoader, load_batch
 from plateau.data.sequence_loading import SequenceLoader
 from plateau.data.sequences import SequenceSet, sequence_corpus
 from plateau.data.tokens import LexiconTokenizer, make_lang, read_lang
+from plateau.data.window_loading import WindowLoader
+from plateau.data.windows import WindowOptions
 from plateau.decoding.run import decode_test_sets
 from plateau.io import read_json
 from plateau.models.blstm import BlstmOptions
@@ -35,6 +39,7 @@ from plateau.models.predictor import PredictorOptions
 from plateau.models.text_decoder import TextDecoderOptions
 from plateau.models.vae import VaeOptions
 from plateau.models.vrnn import VrnnOptions
+from plateau.models.window import WindowModelOptions
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.interfaces import Loss, LossFunction
 from plateau.training.recipe import Recipe, load_final, train
@@ -42,6 +47,7 @@ from plateau.training.spec_augment import SpecAugmentOptions
 from tests.egs.test_iam_ondb import make_corpus as iam_corpus
 from tests.egs.test_omniglot import make_corpus as omniglot_corpus
 from tests.job import run, start
+from tests.spoken import WORDS, write_set
 from tests.training.toy import RATE, speak
 from tests.vrnn import tiny
 
@@ -94,6 +100,7 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
+WINDOW = ("masking", "window", "window_model", "window_loss")
 # Sections of the model and its loss.
 MODEL = ("encoder", "predictor", "joiner", "decoder", "masking", "loss")
 
@@ -176,6 +183,8 @@ class Uses:
             getattr(self, recipe)(part)
         elif recipe == "vrnn" and section.split(".")[0] != "training":
             self.vrnn(section, part)
+        elif recipe == "masked_window" and section in ("", *WINDOW):
+            self.windows(section, part)
         elif section.split(".")[0] in MODEL:
             two_steps(recipe, section, part)
         elif section.split(".")[0] == "training":
@@ -279,6 +288,38 @@ class Uses:
                 records = read_json(experiment.decode_dir("test", method) / "metrics.json")
                 values = {record["metric"]: record["value"] for record in records}
                 assert 0 <= values["masked_words_right"] <= 100
+
+    def windows(self, section: str, part: Any) -> None:
+        """Two steps of training on windows of words."""
+        from masked_window.options import Options
+        from masked_window.train import build
+
+        folder = Path("data/spoken")
+        small = {
+            "features": FeatureOptions(sampling_rate=8000, num_mel_bins=20, backend="lhotse"),
+            "window": WindowOptions(30, 3, frame_stride=3, batch_size=4),
+            "window_model": WindowModelOptions(8, 1, 1, 2, 8),
+        }
+        options = part if not section else Options(data_dir=str(folder))
+        options = dataclasses.replace(options, **{k: v for k, v in small.items() if k != section})
+        if section:
+            options = dataclasses.replace(options, **{section: part})
+        if not folder.exists():
+            for set_name in ("train", "dev", "test"):
+                write_set(folder / set_name, [" ".join(list(WORDS)[:3])] * 4)
+            config.save(Options(data_dir=str(folder), features=small["features"]), Path("w.yaml"))
+            run("local/make_manifests.py", str(folder))
+            run("local/compute_fbank.py", str(folder), "w.yaml", "--nj", "1")
+            run("local/make_tokens.py", str(folder), "w.yaml")
+        corpus = corpus_of(options)
+        corpus.check_train()
+        assert corpus.dev_set() == "dev" and corpus.test_sets() == ["dev", "test"]
+        windows = windows_of(corpus, "train", options.window)
+        tokenizer = read_lang(lang_dir(options))
+        batches = WindowLoader(windows, options.features, tokenizer).batches()
+        torch.manual_seed(0)
+        recipe = build(options)
+        learn(recipe.model, recipe.loss_function, list(islice(batches, 2)))
 
     def vrnn(self, section: str, part: Any) -> None:
         """Two steps of training on drawings or images, and an evaluation."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from plateau.ranges import COUNT, SHARE, check_options
+from plateau.ranges import COUNT, SHARE, Range, check_options
 
 
 @dataclass(frozen=True)
-class MaskingOptions:
+class MaskShareOptions:
     """How much of a transcript is masked while training.
 
     Args:
@@ -24,32 +24,23 @@ class MaskingOptions:
         steps: of decreasing
         full: share of the utterances of which all is masked, whatever the schedule: how recognition
             begins
-        unit: what is masked at a time: token; word, as in a text with holes; both: for each
-            utterance one or the other
-        silent: share of the utterances whose audio the decoder does not hear; what it knows of the
-            text alone is learnt there
-        guessed: share of the utterances whose masks are filled with what the model says first, and
-            are then to be found once more: so it learns to mend its own mistakes
     """
 
     schedule: Literal["uniform", "fixed", "decreasing"] = "uniform"
     share: float = 0.5
     steps: int = 2000
     full: float = 0.2
-    unit: Literal["token", "word", "both"] = "both"
-    silent: float = 0.1
-    guessed: float = 0.0
 
     def __post_init__(self) -> None:
-        check_options(
-            self,
-            "masking",
-            share=SHARE,
-            steps=COUNT,
-            full=SHARE,
-            silent=SHARE,
-            guessed=SHARE,
-        )
+        self.check()
+
+    def check(self, **ranges: Range) -> None:
+        """See that all fields have values that make sense; ``ranges`` are those of further ones.
+
+        Raises:
+            UserError: names field, value and range.
+        """
+        check_options(self, "masking", share=SHARE, steps=COUNT, full=SHARE, **ranges)
 
     def check_steps(self, steps: int) -> list[str]:
         """What of the schedule comes after a training of so many steps."""
@@ -70,6 +61,27 @@ class MaskingOptions:
         if self.schedule == "fixed" or not self.steps:
             return self.share
         return 1.0 - (1.0 - self.share) * min(1.0, step / self.steps)
+
+
+@dataclass(frozen=True)
+class MaskingOptions(MaskShareOptions):
+    """What is masked, and what else is made hard; see `MaskShareOptions` too.
+
+    Args:
+        unit: what is masked at a time: token; word, as in a text with holes; both: for each
+            utterance one or the other
+        silent: share of the utterances whose audio the decoder does not hear; what it knows of the
+            text alone is learnt there
+        guessed: share of the utterances whose masks are filled with what the model says first, and
+            are then to be found once more: so it learns to mend its own mistakes
+    """
+
+    unit: Literal["token", "word", "both"] = "both"
+    silent: float = 0.1
+    guessed: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.check(silent=SHARE, guessed=SHARE)
 
 
 def masked_positions(

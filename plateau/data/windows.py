@@ -24,7 +24,7 @@ from lhotse.serialization import deserialize_item
 from plateau.data.features import FRAME_SHIFT
 from plateau.data.lines import Interval
 from plateau.data.manifests import alignment_in_cut
-from plateau.data.masking import MaskingOptions, masked_positions
+from plateau.data.masking import MaskShareOptions, masked_positions
 from plateau.data.tokens import BLANK_ID
 from plateau.errors import UserError
 from plateau.ranges import at_least, check_options
@@ -279,7 +279,7 @@ class Windows:
 
 
 def masked_words(
-    num_words: int, options: MaskingOptions, step: int, generator: random.Random
+    num_words: int, options: MaskShareOptions, step: int, generator: random.Random
 ) -> set[int]:
     """Which of so many words are masked at a step of training, by number from 0."""
     share = options.draw_share(step, generator)

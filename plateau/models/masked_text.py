@@ -53,6 +53,7 @@ class MaskedTextModel(nn.Module):
         silent: Tensor,
         guessed: Tensor,
         decode: bool = True,
+        joint: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Labels of all frames, and tokens of all places.
 
@@ -64,6 +65,7 @@ class MaskedTextModel(nn.Module):
             silent: (N,) bool, whose audio the decoder does not hear.
             guessed: (N,) bool, whose masks are filled with what the decoder says first.
             decode: without it, there are no tokens.
+            joint: gradients of the tokens reach the encoder.
 
         Returns:
             log-probabilities (N, T', V) of frame labels, their lengths (N,), and log-probabilities
@@ -73,7 +75,8 @@ class MaskedTextModel(nn.Module):
         log_probs = self.ctc.scores(encoder_out)
         if not decode:
             return log_probs, lengths, None
-        memory = self.hear(encoder_out, lengths, log_probs).silenced(silent)
+        heard = encoder_out if joint else encoder_out.detach()
+        memory = self.hear(heard, lengths, log_probs).silenced(silent)
         if guessed.any():
             tokens = self.guess(memory, tokens, num_tokens, guessed)
         return log_probs, lengths, self.decoder(tokens, num_tokens, memory)

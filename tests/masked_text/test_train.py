@@ -127,6 +127,14 @@ def test_ctc_alone_comes_first():
     assert any(p.grad.any() for p in model.decoder.parameters())
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_masked_tokens_teach_the_encoder_where_that_is_asked_for(joint):
+    model, loss_function = make(joint=joint, ctc_scale=0.0)
+    loss_function(model.train(), make_batch()).total.backward()
+    assert joint == any(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
+    assert any(p.grad.any() for p in model.memory.parameters())
+
+
 def test_what_is_silent_and_guessed_while_training():
     words = [[[2, 3], [4, 4]]] * 400
     options = MaskingOptions(silent=0.25, guessed=0.5)

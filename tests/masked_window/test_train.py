@@ -1,6 +1,5 @@
 """Training and evaluation of windows, on words that are tones."""
 
-import dataclasses
 import json
 import math
 import random
@@ -18,7 +17,6 @@ from plateau import config
 from plateau.alignment.windows import windows_of
 from plateau.config import UserError
 from plateau.data.corpus import Corpus
-from plateau.data.masking import MaskingOptions
 from plateau.data.windows import PADDING
 from plateau.training import checkpoint
 from plateau.training.trainer import Trainer
@@ -73,7 +71,7 @@ def make(**changes) -> Options:
             "feedforward_dim": 32,
             "dropout": 0.0,
         },
-        "masking": {"full": 0.5, "silent": 0.0},
+        "masking": {"full": 0.5},
         "training": {
             "epochs": 20,
             "average_last": 2,
@@ -321,11 +319,6 @@ def test_the_audit_of_all_sets(corpus):
 def test_what_windows_do_not_do_is_refused():
     with pytest.raises(UserError, match=r"tokens\.kind is char; windows are of words"):
         make(tokens__kind="char")
-    for name in ("silent", "guessed"):
-        with pytest.raises(UserError, match=f"masking.{name} is 0.5; windows have no such"):
-            make(**{f"masking__{name}": 0.5})
-    assert dataclasses.asdict(Options())["masking"]["full"] == 0.8
-    assert MaskingOptions().silent  # which is why the recipe's default is not that of the class
 
 
 @pytest.mark.slow
