@@ -29,7 +29,7 @@
 #   --dev-set NAME    the set that training looks at after each epoch (dev, valid, … if there is one)
 #   --test-sets LIST  sets to decode and align ("dev test_a …": dev and all named test… or eval…)
 #   --corpus-dir DIR  where the recordings, or other files, of a published corpus are
-#   --recipe NAME     conformer_ctc (default), transducer, masked_text, vrnn
+#   --recipe NAME     conformer_ctc (default), transducer, masked_text, masked_window, vrnn
 #   --exp NAME        experiment's name; without it, "default" and the overrides given after --
 #   --config FILE     options in YAML (egs/CORPUS/conf/RECIPE.yaml, else RECIPE/conf/default.yaml)
 #   --nj N            parallel processes for corpus and features (number of cores)

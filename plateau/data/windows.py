@@ -58,11 +58,11 @@ class WindowOptions:
     frames: int = 128
     words: int = 8
     word_stride: int = 1
-    frame_stride: int = 4
+    frame_stride: int = 6
     frame_join: Literal["stack", "skip"] = "stack"
     side: Literal["right", "left"] = "right"
     padding: Literal["mask", "token"] = "mask"
-    batch_size: int = 32
+    batch_size: int = 12
     alignment: str = ""
 
     def __post_init__(self) -> None:

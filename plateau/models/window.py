@@ -57,7 +57,7 @@ class WindowModelOptions:
     num_blocks: int = 2
     num_heads: int = 4
     feedforward_dim: int = 256
-    dropout: float = 0.1
+    dropout: float = 0.2
     positions: Literal["learnt", "sinusoidal", "relative", "none"] = "learnt"
     predict: Literal["all", "last"] = "all"
     spelling: bool = True

@@ -35,7 +35,7 @@ class WindowLossOptions:
     logit_adjustment: float = 0.0
     padding_weight: float = 1.0
     attention: float = 0.5
-    frames: float = 0.5
+    frames: float = 1.0
 
     def __post_init__(self) -> None:
         some = at_least(0, 1000)

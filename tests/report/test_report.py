@@ -290,6 +290,25 @@ def test_a_snippet_is_the_words_samples(job):
             run("local/listen.py", str(EXP_DIR), name, "--word", word)
 
 
+def test_a_window_is_its_samples_and_its_words(job, capsys):
+    """From the start of its first word to the end of the utterance, which is shorter than it."""
+    masked = set()
+    for number, (name, (letters, _)) in enumerate(TEXTS.items(), start=1):
+        run("local/listen.py", str(EXP_DIR), "test", "--window", str(number))
+        samples, rate = soundfile.read(EXP_DIR / f"report/{name}:1.wav", dtype="int16")
+        assert rate == RATE
+        end = 0.15 * len(letters) + 0.05
+        np.testing.assert_array_equal(samples, samples_of(job, name, 0.05, end))
+        said = capsys.readouterr().out.splitlines()[-1].split(" s: ")[1]
+        assert re.sub(r"[][]", "", said) == words_of(letters)
+        masked |= {word.startswith("[") for word in said.split()}
+    assert masked == {True, False}
+    run("local/listen.py", str(EXP_DIR), "test", "--window", "1", "--out", "window.wav")
+    assert Path("window.wav").exists()
+    with pytest.raises(AssertionError, match=r"--window 9: test has \d windows"):
+        run("local/listen.py", str(EXP_DIR), "test", "--window", "9")
+
+
 def test_without_true_times_a_snippet_is_the_aligned_word(job, monkeypatch):
     monkeypatch.setattr("plateau.alignment.measures.true_times", lambda corpus, set_name: {})
     arguments = ("local/listen.py", str(EXP_DIR), "u-1", "--out", "word.wav", "--word")
