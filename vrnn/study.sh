@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The study of latent variables: models with latents and without, of the same number of parameters.
 #
-#   vrnn/study.sh                                                 # strokes, three seeds: 1.5 hours
+#   vrnn/study.sh                                                 # strokes, three seeds: an hour
 #   vrnn/study.sh --corpus omniglot --corpus-dir DIR
 #   vrnn/study.sh --corpus espeak --seeds 1 --models "rnn_gauss vrnn_gauss"
 #
