@@ -89,7 +89,9 @@ def check_recipe(
         built.check(usable[set_name])
     loader = BatchLoader(usable[TRAIN], options.loading, options.features, shuffle=True)
     steps = options.training.epochs * loader.num_batches()
-    notes = check_training(options.training, steps) + options.loss.check_steps(steps)
+    notes = check_training(options.training, steps)
+    for section in vars(options).values():  # as the loss: what of it comes after the end
+        notes += section.check_steps(steps) if hasattr(section, "check_steps") else []
     by_duration = sorted(usable[TRAIN], key=lambda cut: cut.duration)
     few = CutSet.from_cuts(
         by_duration[i] for i in sorted({len(by_duration) * i // 8 for i in range(8)})

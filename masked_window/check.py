@@ -56,7 +56,8 @@ def main(exp_dir: Path) -> None:
         recipe = build(options)
     windows = windows_of(corpus, TRAIN, options.window)
     loader = WindowLoader(windows, options.features, tokenizer)
-    notes += check_training(options.training, options.training.epochs * loader.num_batches())
+    steps = options.training.epochs * loader.num_batches()
+    notes += check_training(options.training, steps) + options.masking.check_steps(steps)
     longest = np.argsort(windows.index.num_frames)[-options.window.batch_size :]
     batch = loader.some(longest.tolist())
     check_memory(recipe.model, recipe.loss_function, batch, loader.memory_option)

@@ -11,7 +11,7 @@ pytest.importorskip("k2")
 
 from masked_text.holes import draw_holes, with_holes
 from plateau.data.kaldi import read_table
-from tests.job import ROOT, SETS, assert_watched, run, run_job, trn
+from tests.job import ROOT, SETS, assert_watched, run, run_job, start, trn
 
 EXP_DIR = Path("exp/toy/masked_text/x")
 OVERRIDES = [
@@ -97,11 +97,11 @@ def test_a_directory_is_filled(job, capsys):
     assert right >= len(texts) - 1
     rows = [line.split("\t") for line in Path("filled/filled.tsv").read_text().splitlines()]
     assert rows[0] == ["utterance", "start", "end", "word", "confidence", "alternatives"]
-    for id, start, end, word, confidence, alternatives in rows[1:]:
+    for id, begin, end, word, confidence, alternatives in rows[1:]:
         ranked = [pair.rsplit(":", 1) for pair in alternatives.split()]
         assert ranked[0] == [word, confidence]
         assert [float(p) for _, p in ranked] == sorted((float(p) for _, p in ranked), reverse=True)
-        assert 0 <= float(start) < float(end)
+        assert 0 <= float(begin) < float(end)
         assert id in texts
     assert f"{len(rows) - 1} words filled in {len(texts)} utterances" in capsys.readouterr().out
 
@@ -109,13 +109,13 @@ def test_a_directory_is_filled(job, capsys):
 def test_times_are_those_of_the_sound(job):
     true = {}
     for line in Path("data/toy/test/ctm").read_text().splitlines():
-        id, _, start, _, word = line.split()
-        true.setdefault(id, []).append((float(start), word))
+        id, _, begin, _, word = line.split()
+        true.setdefault(id, []).append((float(begin), word))
     run("local/fill.py", str(EXP_DIR), "data/toy/test", "--text", "holes.txt", "--out", "filled")
     for line in Path("filled/filled.tsv").read_text().splitlines()[1:]:
-        id, start, _, word = line.split("\t")[:4]
+        id, begin, _, word = line.split("\t")[:4]
         if word == true[id][0][1]:
-            assert abs(float(start) - true[id][0][0]) < 0.12
+            assert abs(float(begin) - true[id][0][0]) < 0.12
 
 
 def test_one_recording_keeps_all_that_is_written(job, capsys):
@@ -175,14 +175,24 @@ def test_words_that_an_alignment_doubts_are_heard_again(job, capsys):
     assert len(doubtful) > 2
     # As stage 7 writes it: utterance, start, end, word, confidence. A model this small is not sure
     # enough to doubt them all itself.
-    rows = [(id, start, float(start) + float(length)) for id, _, start, length, *_ in planted]
+    rows = [(id, begin, float(begin) + float(length)) for id, _, begin, length, *_ in planted]
     Path("aligned/doubtful.txt").write_text(
-        "".join(f"{id} {start} {end:.3f} cab 0.010\n" for id, start, end in rows)
+        "".join(f"{id} {begin} {end:.3f} cab 0.010\n" for id, begin, end in rows)
     )
     run("local/fill.py", str(EXP_DIR), str(directory), "--doubtful", "aligned", "--out", "again")
     found = read_table(Path("again/text"))
     assert found.keys() == doubtful
     assert sum(found[id].split() == texts[id].split() for id in found) >= len(found) / 2
+
+
+def test_a_schedule_that_ends_late_is_noted_in_stage_4(job, capsys):
+    other = EXP_DIR.with_name("late")
+    late = ["masking.schedule=decreasing", "masking.steps=1000", "loss.after_steps=5000"]
+    start("masked_text", other, [*OVERRIDES, *late])
+    run("local/check.py", str(other))
+    said = capsys.readouterr().out
+    assert "note: masking.steps is 1000, and the training has " in said
+    assert "note: loss.after_steps is 5000, and the training has " in said
 
 
 def test_shell_finds_its_way(job):
