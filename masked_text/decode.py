@@ -8,11 +8,15 @@ from masked_text.holes import fill_methods, fill_test_sets
 from masked_text.options import DecodingOptions, Options
 from masked_text.train import build_model
 from plateau.config import cli
-from plateau.decoding.ctc import Hypothesis, greedy_search
+from plateau.data.corpus import TRAIN
+from plateau.data.tokens import read_lang
+from plateau.decoding.ctc import Hypothesis, greedy_search, one_best
 from plateau.decoding.masked import mask_predict
 from plateau.decoding.run import Encode, Search, decode, single
+from plateau.decoding.words import unigram
+from plateau.graphs.ctc import lexicon_graph
 from plateau.models.masked_text import MaskedTextModel
-from plateau.training.experiment import Experiment
+from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import load_final
 
 
@@ -46,8 +50,18 @@ def decoder(
             decoding.corrections,
         )
 
-    all_methods = {"greedy": single(greedy), "mask_predict": single(masked)}
-    return encode, {method: all_methods[method] for method in decoding.methods}
+    found: dict[str, Search] = {"greedy": single(greedy), "mask_predict": single(masked)}
+    if "lexicon" in decoding.methods:
+        tokenizer = read_lang(lang_dir(options))
+        words = unigram(corpus_of(options).texts(TRAIN), tokenizer, decoding.lm_scale)
+        graph = lexicon_graph(words, len(tokenizer.tokens))
+
+        def lexicon(encoder_out: Tensor, lengths: Tensor) -> list[Hypothesis]:
+            log_probs = model.ctc.scores(encoder_out)
+            return one_best(log_probs, lengths, graph, decoding.search_beam)
+
+        found["lexicon"] = single(lexicon)
+    return encode, {method: found[method] for method in decoding.methods}
 
 
 def main(exp_dir: Path) -> None:

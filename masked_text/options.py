@@ -51,6 +51,8 @@ class DecodingOptions(CommonDecodingOptions):
 
             - greedy: the likeliest label of each frame, by CTC alone
             - mask_predict: of that, tokens of a low posterior are masked and found by the decoder
+            - lexicon: the best path of CTC through words of the training transcripts only, by k2; a
+              word that was not in training cannot be heard
 
         threshold: posterior below which a token of CTC is masked
         rounds: in which the masks are filled, the surest first; 0: one token a round
@@ -62,13 +64,18 @@ class DecodingOptions(CommonDecodingOptions):
         candidates: words that the decoder is asked about for each place in a hole, those that CTC
             finds likeliest there
         decoder_scale: weight of the decoder's log-probability of a word beside that of CTC
-        lm_scale: weight of a word's log probability (unigram of the training transcripts) in holes
+        lm_scale: weight of a word's log probability (unigram of the training transcripts), in holes
+            and with lexicon
         unknown_penalty: nats that a word costs in a hole which is in no training transcript;
             subwords and characters can spell such words
         search_beam: states that lie further than this below the best (nats) are dropped
     """
 
-    methods: tuple[Literal["greedy", "mask_predict"], ...] = ("greedy", "mask_predict")
+    methods: tuple[Literal["greedy", "mask_predict", "lexicon"], ...] = (
+        "greedy",
+        "mask_predict",
+        "lexicon",
+    )
     threshold: float = 0.99
     rounds: int = 4
     order: Literal["confidence", "entropy"] = "confidence"
