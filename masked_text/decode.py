@@ -15,7 +15,7 @@ from plateau.decoding.masked import mask_predict
 from plateau.decoding.run import Encode, Search, decode, single
 from plateau.decoding.words import unigram
 from plateau.graphs.ctc import lexicon_graph
-from plateau.models.masked_text import MaskedTextModel
+from plateau.models.masked_text import MaskedTextModel, heard_places
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.recipe import load_final
 
@@ -43,7 +43,7 @@ def decoder(
         return mask_predict(
             model.decoder,
             greedy_search(log_probs, lengths),
-            model.hear(encoder_out, lengths, log_probs),
+            model.hear(encoder_out, lengths, heard_places(log_probs)),
             decoding.threshold,
             decoding.rounds,
             decoding.order,

@@ -31,7 +31,7 @@ from plateau.decoding.run import cuts_to_decode
 from plateau.decoding.words import unigram
 from plateau.graphs.holes import UnknownWords
 from plateau.io import write_json
-from plateau.models.masked_text import MaskedTextModel
+from plateau.models.masked_text import MaskedTextModel, heard_places
 from plateau.models.text_decoder import Memory
 from plateau.results import make_records
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
@@ -89,7 +89,7 @@ def hear(
         cut_of = {cut.id: cut for cut in some}
         encoder_out, lengths = model.ctc.encode(batch.features, batch.lengths)  # (N, T', D), (N,)
         log_probs = model.ctc.scores(encoder_out)  # (N, T', V)
-        memory = model.hear(encoder_out, lengths, log_probs)
+        memory = model.hear(encoder_out, lengths, heard_places(log_probs))
         for n, (id, text, found) in enumerate(
             zip(batch.ids, batch.texts, greedy_search(log_probs, lengths), strict=True)
         ):

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from masked_text.options import LossOptions, Options
 from masked_text.watch import make_watch
+from plateau.alignment.ctc import best_paths
 from plateau.checks.loss import check_cross_entropy
 from plateau.config import cli
 from plateau.data.corpus import TRAIN
@@ -26,7 +28,7 @@ from plateau.data.masking import MaskingOptions, generator_for, masked_positions
 from plateau.data.tokens import Tokenizer, encode_words, min_frames, read_lang
 from plateau.graphs.ctc import ctc_loss
 from plateau.graphs.labels import pad
-from plateau.models.masked_text import MaskedTextModel
+from plateau.models.masked_text import MaskedTextModel, heard_places
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.interfaces import Loss, LossFunction
 from plateau.training.monitor import Baseline
@@ -84,6 +86,27 @@ def mask(
     )
 
 
+def aligned_places(
+    log_probs: Tensor, lengths: Tensor, transcripts: Sequence[Sequence[Sequence[int]]]
+) -> Tensor:
+    """The place in the transcript that each frame is of, (N, T), on the best path of CTC.
+
+    Where a text is given in part, as in a hole, and where it is what CTC heard, decoding knows as
+    much. Counted by CTC alone, places are off by as many tokens as it has missed so far.
+
+    Args:
+        log_probs: (N, T, V).
+        lengths: (N,).
+        transcripts: N, the tokens of each word.
+    """
+    places = heard_places(log_probs)
+    paths = best_paths(log_probs.cpu(), lengths.cpu(), transcripts, "ctc")
+    for row, (_, begun) in zip(places, paths, strict=True):
+        if begun:  # else no path fits
+            row[: len(begun)] = (torch.tensor(begun) > 0).cumsum(0).to(row) - 1
+    return places
+
+
 def masked_loss(
     found: Tensor, targets: Tensor, masked: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
@@ -130,7 +153,7 @@ def make_loss(
             given.num_tokens,
             given.silent,
             given.guessed,
-            not early,
+            None if early else partial(aligned_places, transcripts=transcripts),
             options.joint,
         )  # (N, T', V), (N,), (N, U, V)
         targets = [[token for word in words for token in word] for words in transcripts]
@@ -195,7 +218,7 @@ def build(options: Options) -> Recipe:
             lambda logits, targets, counted: masked_loss(logits.log_softmax(2), targets, counted),
             len(tokenizer.tokens),
         ),
-        watch=make_watch(model, tokenizer),
+        watch=make_watch(model, tokenizer, aligned_places),
         baselines=[unigram_baseline(tokenizer, corpus_of(options).texts(TRAIN))],
         all_from=options.loss.after_steps,
     )

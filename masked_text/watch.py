@@ -1,6 +1,9 @@
 """What is looked at while training: does the decoder hear anything? And the posteriors of CTC."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from plateau.alignment.ctc import align
 from plateau.alignment.watch import peakiness, posterior_figure
@@ -16,20 +19,23 @@ from plateau.training.interfaces import Watch, Watched
 MARGIN, STEPS = 0.1, 1000
 
 
-def hearing(model: MaskedTextModel, batch: Batch, targets: list[list[int]]) -> dict[str, float]:
+def hearing(
+    model: MaskedTextModel, batch: Batch, targets: list[list[int]], places: Tensor
+) -> dict[str, float]:
     """Cross entropy in nats a token, of texts that are masked whole, with audio and without.
 
     Args:
         model: in evaluation mode.
         batch: N utterances.
         targets: N token sequences.
+        places: (N, T'), which of its tokens each frame is of.
 
     Returns:
         ``heard``; ``silent``: the decoder hears nothing; and with several utterances
         ``swapped``: that of the utterance before, the last one's for the first
     """
     encoder_out, lengths = model.ctc.encode(batch.features, batch.lengths)
-    memory = model.hear(encoder_out, lengths, model.ctc.scores(encoder_out))
+    memory = model.hear(encoder_out, lengths, places)
     wanted = pad(targets, device=lengths.device)  # (N, U)
     num_tokens = torch.tensor([len(target) for target in targets], device=lengths.device)
     within = torch.arange(wanted.shape[1], device=lengths.device) < num_tokens[:, None]
@@ -61,14 +67,16 @@ def notes(losses: dict[str, float], steps: int) -> list[str]:
     ]
 
 
-def make_watch(model: MaskedTextModel, tokenizer: Tokenizer) -> Watch:
+def make_watch(
+    model: MaskedTextModel, tokenizer: Tokenizer, places_of: Callable[..., Tensor]
+) -> Watch:
     """Whether the decoder listens; peakiness of CTC, and posteriors with the best path."""
 
     def watch(batch: Batch) -> Watched:
         transcripts = [encode_words(tokenizer, text) for text in batch.texts]
         targets = [[token for word in words for token in word] for words in transcripts]
-        losses = hearing(model, batch, targets)
         log_probs, lengths = model.ctc(batch.features, batch.lengths)  # (N, T', V), (N,)
+        losses = hearing(model, batch, targets, places_of(log_probs, lengths, transcripts))
         found = align(model.ctc, batch.features, batch.lengths, transcripts)
         figures = {
             id: posterior_figure(log_probs[n, : lengths[n]], found[n], targets[n], tokenizer.tokens)

@@ -3,6 +3,8 @@
 Higuchi et al. 2020, "Mask CTC" (arXiv 2005.08700).
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,7 +54,7 @@ class MaskedTextModel(nn.Module):
         num_tokens: Tensor,
         silent: Tensor,
         guessed: Tensor,
-        decode: bool = True,
+        places: Callable[[Tensor, Tensor], Tensor] | None,
         joint: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Labels of all frames, and tokens of all places.
@@ -64,7 +66,8 @@ class MaskedTextModel(nn.Module):
             num_tokens: (N,), how many count.
             silent: (N,) bool, whose audio the decoder does not hear.
             guessed: (N,) bool, whose masks are filled with what the decoder says first.
-            decode: without it, there are no tokens.
+            places: from log-probabilities of frame labels and their lengths to the place of each
+                frame in the text, (N, T'); None: no tokens are looked for.
             joint: gradients of the tokens reach the encoder.
 
         Returns:
@@ -73,23 +76,23 @@ class MaskedTextModel(nn.Module):
         """
         encoder_out, lengths = self.ctc.encode(features, lengths)  # (N, T', D)
         log_probs = self.ctc.scores(encoder_out)
-        if not decode:
+        if places is None:
             return log_probs, lengths, None
         heard = encoder_out if joint else encoder_out.detach()
-        memory = self.hear(heard, lengths, log_probs).silenced(silent)
+        memory = self.hear(heard, lengths, places(log_probs.detach(), lengths)).silenced(silent)
         if guessed.any():
             tokens = self.guess(memory, tokens, num_tokens, guessed)
         return log_probs, lengths, self.decoder(tokens, num_tokens, memory)
 
-    def hear(self, encoder_out: Tensor, lengths: Tensor, log_probs: Tensor) -> Memory:
-        """What the decoder attends to: the encoder's output, and where in the text CTC is.
+    def hear(self, encoder_out: Tensor, lengths: Tensor, places: Tensor) -> Memory:
+        """What the decoder attends to.
 
         Args:
             encoder_out: (N, T, D).
             lengths: (N,).
-            log_probs: (N, T, V), of CTC.
+            places: (N, T), which token of the text each frame is of, from 0.
         """
-        return Memory(self.memory(encoder_out), expected_places(log_probs.detach()), lengths)
+        return Memory(self.memory(encoder_out), places, lengths)
 
     def guess(self, memory: Memory, tokens: Tensor, num_tokens: Tensor, guessed: Tensor) -> Tensor:
         """Tokens (N, U) with the likeliest of each mask in its place, without gradient."""
@@ -98,17 +101,14 @@ class MaskedTextModel(nn.Module):
         return found.argmax(2).where(masked, tokens)
 
 
-def expected_places(log_probs: Tensor) -> Tensor:
-    """The place of the token that each frame is of, (N, T), from 0, as CTC expects it.
+def heard_places(log_probs: Tensor) -> Tensor:
+    """The place of the token that each frame is of, (N, T), by CTC's likeliest labels.
 
-    That is how many tokens have begun by then, less one: in each frame, the probability that it is
-    of a label other than blank which the frame before is not of, as if frames were independent.
+    That is how many tokens have begun by then, less one, as greedy search finds them.
 
     Args:
         log_probs: (N, T, V), of CTC.
     """
-    probs = log_probs.exp()
-    probs[..., BLANK] = 0.0
-    before = F.pad(probs[:, :-1], (0, 0, 1, 0))
-    begins = (probs * (1 - before)).sum(2)  # (N, T)
-    return begins.cumsum(1) - 1
+    labels = log_probs.argmax(2)  # (N, T)
+    before = F.pad(labels[:, :-1], (1, 0), value=BLANK)
+    return ((labels != BLANK) & (labels != before)).cumsum(1).to(log_probs.dtype) - 1

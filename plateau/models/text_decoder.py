@@ -57,7 +57,7 @@ class Memory:
 
     Args:
         values: (N, T, D).
-        places: (N, T), which token of the text each frame is of, from 0; it need not be whole.
+        places: (N, T), which token of the text each frame is of, from 0; -1 before the first.
         lengths: (N,) ≥ 1, frames that count.
     """
 

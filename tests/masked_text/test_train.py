@@ -7,7 +7,7 @@ import torch
 pytest.importorskip("k2")
 
 from masked_text.options import LossOptions
-from masked_text.train import make_loss, mask, masked_loss, unigram_baseline
+from masked_text.train import aligned_places, make_loss, mask, masked_loss, unigram_baseline
 from plateau.data.loading import Batch
 from plateau.data.masking import MaskingOptions
 from plateau.data.tokens import LexiconTokenizer
@@ -36,6 +36,21 @@ def make(**options):
 def make_batch():
     features = torch.randn(3, 60, 6, generator=torch.Generator().manual_seed(0))
     return Batch(features, torch.tensor([60, 32, 44]), TEXTS, ["1", "2", "3"], 1.36)
+
+
+def places_of_transcripts(log_probs, lengths):
+    return aligned_places(log_probs, lengths, [[[2, 3], [4, 4]], [], [[4, 4]]])
+
+
+def test_places_are_those_of_the_transcript():
+    """Whatever else is heard: here CTC has missed the first token."""
+    labels = torch.tensor([[0, 0, 3, 0, 4, 0, 4, 0]])
+    log_probs = (0.6 * torch.nn.functional.one_hot(labels, 5) + 0.08).log()
+    found = aligned_places(log_probs, torch.tensor([8]), [[[2, 3], [4, 4]]])
+    assert found[0, 2:].tolist() == [1, 1, 2, 2, 3, 3]
+    assert found[0, 0] in (-1, 0) and found[0, 1] == 0
+    too_short = aligned_places(log_probs[:, 4:6], torch.tensor([2]), [[[2, 3], [4, 4]]])
+    assert too_short.tolist() == [[0, 0]]  # as heard
 
 
 def test_masked_tokens_count_alone():
@@ -75,7 +90,9 @@ def test_the_loss_is_ctc_and_cross_entropy_of_all_that_is_masked():
     loss = loss_function(model.eval(), batch)
     tokens = torch.tensor([[5, 5, 5, 5], [0, 0, 0, 0], [5, 5, 0, 0]])
     number, no = torch.tensor([4, 0, 2]), torch.zeros(3, dtype=torch.bool)
-    log_probs, lengths, found = model(batch.features, batch.lengths, tokens, number, no, no)
+    log_probs, lengths, found = model(
+        batch.features, batch.lengths, tokens, number, no, no, places_of_transcripts
+    )
     of_masks = -sum(
         found[n, u, token] for n, target in enumerate(TARGETS) for u, token in enumerate(target)
     )

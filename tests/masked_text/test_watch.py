@@ -21,6 +21,7 @@ def make():
 
 
 TARGETS = [[2, 3, 2], [4, 4], [1, 2, 3]]
+PLACES = torch.arange(10.0).expand(3, 10) / 4  # of ten frames, about as spoken
 
 
 def train(model, batch):
@@ -29,7 +30,9 @@ def train(model, batch):
     number, no = torch.tensor([3, 2, 3]), torch.zeros(3, dtype=torch.bool)
     wanted = torch.tensor([[2, 3, 2], [4, 4, 0], [1, 2, 3]])
     for _ in range(300):
-        _, _, found = model(batch.features, batch.lengths, tokens, number, no, no)
+        _, _, found = model(
+            batch.features, batch.lengths, tokens, number, no, no, lambda *_: PLACES
+        )
         losses = torch.nn.functional.nll_loss(found.transpose(1, 2), wanted, reduction="none")
         optimizer.zero_grad()
         losses[wanted > 0].mean().backward()
@@ -39,7 +42,7 @@ def train(model, batch):
 def test_a_decoder_that_listens_needs_its_audio():
     model, batch = make()
     train(model, batch)
-    losses = hearing(model.eval(), batch, TARGETS)
+    losses = hearing(model.eval(), batch, TARGETS, PLACES)
     assert losses["heard"] < 0.1
     assert losses["silent"] > losses["heard"] + 1
     assert losses["swapped"] > losses["heard"] + 1
@@ -51,7 +54,7 @@ def test_a_decoder_that_is_deaf_is_told():
     for layer in model.decoder.layers:  # the mistake: attention to the audio goes nowhere
         layer.multihead_attn.register_forward_hook(lambda m, i, out: (0 * out[0], out[1]))
     train(model, batch)
-    losses = hearing(model.eval(), batch, TARGETS)
+    losses = hearing(model.eval(), batch, TARGETS, PLACES)
     assert losses["silent"] == losses["heard"] == losses["swapped"]
     (note,) = notes(losses, 10**6)
     assert "the decoder does not listen" in note
@@ -62,4 +65,4 @@ def test_a_decoder_that_is_deaf_is_told():
 def test_one_utterance_has_none_to_swap_with():
     model, batch = make()
     one = Batch(batch.features[:1], batch.lengths[:1], ["a"], ["1"], 1.0)
-    assert hearing(model.eval(), one, TARGETS[:1]).keys() == {"heard", "silent"}
+    assert hearing(model.eval(), one, TARGETS[:1], PLACES[:1]).keys() == {"heard", "silent"}

@@ -1,11 +1,16 @@
 import torch
 
+from plateau.decoding.ctc import greedy_search
 from plateau.models.blstm import BlstmOptions
 from plateau.models.encoder import EncoderOptions
-from plateau.models.masked_text import MaskedTextModel, expected_places
+from plateau.models.masked_text import MaskedTextModel, heard_places
 from plateau.models.text_decoder import TextDecoderOptions
 
 MASK = 5
+
+
+def places(log_probs, lengths):
+    return heard_places(log_probs)
 
 
 def make():
@@ -26,7 +31,7 @@ FIRST = torch.tensor([True, False])
 
 def test_ctc_is_that_of_the_model_alone():
     model, (features, lengths, *text) = make(), inputs()
-    log_probs, lengths_out, found = model(features, lengths, *text, NO, NO)
+    log_probs, lengths_out, found = model(features, lengths, *text, NO, NO, places)
     expected, expected_lengths = model.ctc(features, lengths)
     torch.testing.assert_close(log_probs, expected)
     assert lengths_out.tolist() == expected_lengths.tolist()
@@ -35,9 +40,9 @@ def test_ctc_is_that_of_the_model_alone():
 
 def test_what_is_silent_depends_on_the_text_alone():
     model, (features, lengths, *text) = make(), inputs()
-    _, _, heard = model(features, lengths, *text, NO, NO)
-    _, _, found = model(features, lengths, *text, FIRST, NO)
-    _, _, other = model(features.flip(1), lengths, *text, FIRST, NO)
+    _, _, heard = model(features, lengths, *text, NO, NO, places)
+    _, _, found = model(features, lengths, *text, FIRST, NO, places)
+    _, _, other = model(features.flip(1), lengths, *text, FIRST, NO, places)
     torch.testing.assert_close(found[0], other[0])
     assert (found[0] - heard[0]).abs().max() > 1e-4
     torch.testing.assert_close(found[1], heard[1])
@@ -46,27 +51,17 @@ def test_what_is_silent_depends_on_the_text_alone():
 def test_guesses_are_put_in_the_places_of_masks():
     model, (features, lengths, tokens, num_tokens) = make(), inputs()
     encoder_out, frames = model.ctc.encode(features, lengths)
-    memory = model.hear(encoder_out, frames, model.ctc.scores(encoder_out))
+    memory = model.hear(encoder_out, frames, heard_places(model.ctc.scores(encoder_out)))
     first = model.decoder(tokens, num_tokens, memory).argmax(2)
     filled = torch.stack([first[0].where(tokens[0] == MASK, tokens[0]), tokens[1]])
     expected = model.decoder(filled, num_tokens, memory)
-    _, _, found = model(features, lengths, tokens, num_tokens, NO, FIRST)
+    _, _, found = model(features, lengths, tokens, num_tokens, NO, FIRST, places)
     torch.testing.assert_close(found, expected)
 
 
 def test_places_of_frames_are_counted():
     labels = torch.tensor([[0, 2, 2, 0, 2, 3, 3, 0, 1]])
-    sure = torch.nn.functional.one_hot(labels, 4).float().log()
-    assert expected_places(sure).tolist() == [[-1, 0, 0, 0, 1, 2, 2, 2, 3]]
-
-
-def test_places_of_frames_are_expected_ones():
-    probs = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(0))
-    probs = probs / probs.sum(2, keepdim=True)
-    expected, place = [], -1.0
-    for t in range(3):
-        for label in (1, 2, 3):
-            before = float(probs[0, t - 1, label]) if t else 0.0
-            place += float(probs[0, t, label]) * (1 - before)
-        expected.append(place)
-    torch.testing.assert_close(expected_places(probs.log()), torch.tensor([expected]))
+    probs = 0.6 * torch.nn.functional.one_hot(labels, 4) + 0.1
+    assert heard_places(probs.log()).tolist() == [[-1, 0, 0, 0, 1, 2, 2, 2, 3]]
+    (heard,) = greedy_search(probs.log(), torch.tensor([9]))
+    assert len(heard.tokens) == 4  # as many as that finds
