@@ -92,7 +92,7 @@ class DecodingOptions(CommonDecodingOptions):
         self.check(
             threshold=SHARE,
             rounds=COUNT,
-            corrections=COUNT,
+            corrections=at_least(0, 100),
             holes=SHARE,
             max_words=at_least(1, 100),
             candidates=SIZE,

@@ -193,6 +193,7 @@ def outcome(uses: Uses, where: str, name: str, value: Any) -> str:
 # What is large in these takes time or memory and nothing else: stage 4 tries it on the machine.
 SIZES = {"dim", "num_layers", "num_heads", "feedforward_dim", "hidden_dim", "subsampling_channels"}
 SIZES |= {"latent_dim", "feature_dim", "latent_feature_dim", "components", "masked_dim", "channels"}
+SIZES |= {"num_blocks", "audio_layers"}
 SIZES |= {"importance_samples", "conv_kernel", "frames", "classes", "steps", "batch_sizes"}
 QUICK = ("--", "loss", "loss.prior", "predictor", "encoder.conformer", "encoder.blstm", "decoding")
 QUICK += (

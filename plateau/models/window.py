@@ -25,7 +25,7 @@ from plateau.models.conformer import (
 from plateau.models.dropout import Dropout
 from plateau.models.normalise import GlobalNorm
 from plateau.models.subsampling import padding_mask
-from plateau.ranges import COUNT, PROBABILITY, SIZE, check_options
+from plateau.ranges import PROBABILITY, SIZE, at_least, check_options
 
 PIECES = (1, 2, 3)  # letters in the pieces of a word's spelling
 
@@ -67,8 +67,8 @@ class WindowModelOptions:
             self,
             "window_model",
             dim=SIZE,
-            audio_layers=COUNT,
-            num_blocks=COUNT,
+            audio_layers=at_least(0, 1000),
+            num_blocks=at_least(0, 1000),
             num_heads=SIZE,
             feedforward_dim=SIZE,
             dropout=PROBABILITY,
