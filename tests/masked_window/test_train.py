@@ -260,7 +260,7 @@ def test_each_option_trains_and_is_another_model(corpus, changes):
 
 @pytest.mark.slow
 def test_padding_that_is_said_is_scored(corpus):
-    options = make(window__padding="token", training__epochs=8)
+    options = make(window__padding="token", training__epochs=20)
     train.main(save(options))
     decode.main(EXP_DIR)
     found = figures_of(EXP_DIR, "test")
