@@ -42,7 +42,7 @@ def decoder(
         log_probs = model.ctc.scores(encoder_out)
         return mask_predict(
             model.decoder,
-            greedy_search(log_probs, lengths),
+            log_probs,
             model.hear(encoder_out, lengths, heard_places(log_probs)),
             decoding.threshold,
             decoding.rounds,

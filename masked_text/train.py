@@ -25,6 +25,7 @@ from plateau.data.corpus import TRAIN
 from plateau.data.features import load_statistics
 from plateau.data.loading import Batch
 from plateau.data.masking import MaskingOptions, generator_for, masked_positions
+from plateau.data.pieces import Piece, draw_pieces
 from plateau.data.tokens import Tokenizer, encode_words, min_frames, read_lang
 from plateau.graphs.ctc import ctc_loss
 from plateau.graphs.labels import pad
@@ -124,16 +125,33 @@ def masked_loss(
     return losses.masked_fill(~masked, 0.0)
 
 
+def lengths_loss(
+    found: Tensor, pieces: Sequence[Sequence[Piece]], mask_id: int
+) -> tuple[Tensor, int]:
+    """Cross entropy of how many tokens masks stand for, in nats, and how many are found wrong.
+
+    Args:
+        found: log-probabilities (N, U, max_length + 1).
+        pieces: N texts.
+        mask_id: the token that is a mask.
+    """
+    masked = pad([[piece.token == mask_id for piece in row] for row in pieces]).bool()  # (N, U)
+    sizes = pad([[piece.size for piece in row] for row in pieces])  # (N, U)
+    found, sizes = found[masked.to(found.device)], sizes[masked].to(found.device)
+    wrong = int((found.argmax(1) != sizes).sum())
+    return F.nll_loss(found, sizes, reduction="sum"), wrong
+
+
 def make_loss(
     model: MaskedTextModel, tokenizer: Tokenizer, options: LossOptions, masking: MaskingOptions
 ) -> LossFunction:
     """CTC and cross entropy of the masked tokens, in nats, summed over the batch.
 
     An utterance's cross entropy counts as if all its tokens were masked: times U over their number,
-    as in the bound of masked diffusion (Sahoo et al. 2024, arXiv 2406.07524). The counts are of the
-    masked tokens.
+    as in the bound of masked diffusion (Sahoo et al. 2024, arXiv 2406.07524). The counts are out of
+    the masked tokens: with a ``max_length`` of the decoder also the lengths that are wrong.
     """
-    steps, mask_id = model.ctc.steps, model.decoder.mask_id
+    steps, mask_id, max_length = model.ctc.steps, model.decoder.mask_id, model.decoder.max_length
 
     def loss_function(wrapped: nn.Module, batch: Batch) -> Loss:
         step, training = int(steps), wrapped.training
@@ -146,7 +164,11 @@ def make_loss(
         given = mask(transcripts, mask_id, masking, step, generators, training=training)
         given = given.to(batch.features.device)
         early = training and step < options.after_steps
-        log_probs, lengths, found = wrapped(
+        pieces = None
+        if max_length:
+            rows = zip(given.tokens.tolist(), given.num_tokens.tolist(), generators, strict=True)
+            pieces = [draw_pieces(row[:u], mask_id, max_length, drawn) for row, u, drawn in rows]
+        log_probs, lengths, found, of_lengths = wrapped(
             batch.features,
             batch.lengths,
             given.tokens,
@@ -155,26 +177,33 @@ def make_loss(
             given.guessed,
             None if early else partial(aligned_places, transcripts=transcripts),
             options.joint,
-        )  # (N, T', V), (N,), (N, U, V)
+            pieces,
+        )  # (N, T', V), (N,), (N, U, V), (N, U', max_length + 1)
         targets = [[token for word in words for token in word] for words in transcripts]
         of_ctc = ctc_loss(log_probs, lengths, targets).sum()
         num_tokens = int(given.num_tokens.sum())
         if early:
             # DistributedDataParallel waits for a gradient of every parameter, if only a zero.
             zero = 0.0 * sum(parameter.sum() for parameter in model.parameters())
-            return Loss(of_ctc + zero, num_tokens, {"masked_loss": 0.0, "masked_right": 0.0}, 0)
+            names = ["masked_loss", "masked_right"] + ["wrong_lengths"] * bool(max_length)
+            return Loss(of_ctc + zero, num_tokens, dict.fromkeys(names, 0.0), 0)
         masked = given.tokens == mask_id  # (N, U)
         losses = masked_loss(found, given.targets, masked, options.label_smoothing)
         share = masked.sum(1) / given.num_tokens.clamp(min=1)  # (N,)
         of_masks = (losses.sum(1) / share.clamp(min=1e-9)).sum()
         right = (found.argmax(2) == given.targets) & masked
+        counts = {
+            "masked_loss": float(losses.detach().sum()),
+            "masked_right": float(right.sum()),
+        }
+        if pieces is not None:
+            of_pieces, wrong = lengths_loss(of_lengths, pieces, mask_id)
+            of_masks = of_masks + of_pieces
+            counts["wrong_lengths"] = float(wrong)
         return Loss(
             total=options.ctc_scale * of_ctc + (1 - options.ctc_scale) * of_masks,
             tokens=num_tokens,
-            counts={
-                "masked_loss": float(losses.detach().sum()),
-                "masked_right": float(right.sum()),
-            },
+            counts=counts,
             frames=int(masked.sum()),
         )
 

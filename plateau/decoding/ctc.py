@@ -103,7 +103,7 @@ def align_tokens(log_probs: Tensor, tokens: Sequence[int]) -> Hypothesis:
 
     Args:
         log_probs: (T, V).
-        tokens: no blanks. With too few frames for them the score is -inf, and frames mean nothing.
+        tokens: no blanks, for which there are frames: `plateau.data.tokens.min_frames`.
     """
     (frames,) = _utterances(log_probs[None], torch.tensor([len(log_probs)]))
     return _hypothesis(_align(frames, tuple(tokens)), frames)

@@ -3,12 +3,14 @@
 Higuchi et al. 2020, "Mask CTC" (arXiv 2005.08700).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plateau.graphs.labels import BLANK
+from plateau.data.pieces import Piece, piece_places
+from plateau.graphs.labels import BLANK, pad
 from plateau.models.ctc import CtcModel
 from plateau.models.encoder import EncoderOptions
 from plateau.models.subsampling import Lengths
@@ -56,7 +58,8 @@ class MaskedTextModel(nn.Module):
         guessed: Tensor,
         places: Callable[[Tensor, Tensor], Tensor] | None,
         joint: bool = True,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        pieces: Sequence[Sequence[Piece]] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Labels of all frames, and tokens of all places.
 
         Args:
@@ -69,20 +72,24 @@ class MaskedTextModel(nn.Module):
             places: from log-probabilities of frame labels and their lengths to the place of each
                 frame in the text, (N, T'); None: no tokens are looked for.
             joint: gradients of the tokens reach the encoder.
+            pieces: N, the same texts with masks that stand for some tokens each, or for none; None:
+                no lengths are looked for.
 
         Returns:
-            log-probabilities (N, T', V) of frame labels, their lengths (N,), and log-probabilities
-            (N, U, V) of tokens
+            log-probabilities (N, T', V) of frame labels, their lengths (N,), log-probabilities
+            (N, U, V) of tokens, and those of the lengths of pieces; see `TextDecoder.lengths`
         """
         encoder_out, lengths = self.ctc.encode(features, lengths)  # (N, T', D)
         log_probs = self.ctc.scores(encoder_out)
         if places is None:
-            return log_probs, lengths, None
+            return log_probs, lengths, None, None
         heard = encoder_out if joint else encoder_out.detach()
         memory = self.hear(heard, lengths, places(log_probs.detach(), lengths)).silenced(silent)
         if guessed.any():
             tokens = self.guess(memory, tokens, num_tokens, guessed)
-        return log_probs, lengths, self.decoder(tokens, num_tokens, memory)
+        found = self.decoder(tokens, num_tokens, memory)
+        of_lengths = None if pieces is None else piece_lengths(self.decoder, pieces, memory)
+        return log_probs, lengths, found, of_lengths
 
     def hear(self, encoder_out: Tensor, lengths: Tensor, places: Tensor) -> Memory:
         """What the decoder attends to.
@@ -99,6 +106,28 @@ class MaskedTextModel(nn.Module):
         found = self.decoder(tokens, num_tokens, memory).detach()
         masked = (tokens == self.decoder.mask_id) & guessed[:, None]  # (N, U)
         return found.argmax(2).where(masked, tokens)
+
+
+def piece_lengths(
+    decoder: TextDecoder, pieces: Sequence[Sequence[Piece]], memory: Memory
+) -> Tensor:
+    """Log-probabilities (N, U, max_length + 1) of how many tokens each piece stands for.
+
+    Args:
+        decoder: with a ``max_length``.
+        pieces: N texts.
+        memory: with places in these texts.
+    """
+    device = memory.values.device
+    memory = memory.at(
+        [
+            piece_places(row, heard)
+            for row, heard in zip(pieces, memory.places_of_each(), strict=True)
+        ]
+    )
+    tokens = pad([[piece.token for piece in row] for row in pieces], device=device)
+    num_tokens = torch.tensor([len(row) for row in pieces], device=device)
+    return decoder.lengths(tokens, num_tokens, memory)
 
 
 def heard_places(log_probs: Tensor) -> Tensor:

@@ -5,12 +5,15 @@ Ghazvininejad et al. 2019, "Mask-Predict" (arXiv 1904.09324); with speech: Higuc
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plateau.config import UserError
+from plateau.graphs.labels import pad
 from plateau.models.conformer import sinusoids
 from plateau.models.subsampling import padding_mask
 from plateau.ranges import PROBABILITY, SIZE, at_least, check_options
@@ -26,6 +29,8 @@ class TextDecoderOptions:
         num_heads: attention heads
         feedforward_dim: hidden units of the feed-forward modules
         dropout: probability, on every module's output, hidden units, attention weights
+        max_length: tokens that a mask may stand for where a text's length is to be found, too; 0:
+            each mask is a token, and the length is that of CTC
     """
 
     dim: int = 128
@@ -33,6 +38,7 @@ class TextDecoderOptions:
     num_heads: int = 4
     feedforward_dim: int = 384
     dropout: float = 0.1
+    max_length: int = 0
 
     def __post_init__(self) -> None:
         check_options(
@@ -43,6 +49,7 @@ class TextDecoderOptions:
             num_heads=SIZE,
             feedforward_dim=SIZE,
             dropout=PROBABILITY,
+            max_length=at_least(0, 1000),
         )
         if self.dim % self.num_heads or self.dim % 2:
             raise UserError(
@@ -70,6 +77,16 @@ class Memory:
         if silent is None:
             return replace(self, values=torch.zeros_like(self.values))
         return replace(self, values=self.values.masked_fill(silent[:, None, None], 0.0))
+
+    def places_of_each(self) -> list[list[int]]:
+        """The places of each utterance's frames."""
+        rows = zip(self.places.tolist(), self.lengths.tolist(), strict=True)
+        return [[int(place) for place in row[:length]] for row, length in rows]
+
+    def at(self, places: Sequence[Sequence[int]]) -> "Memory":
+        """The same, of which the frames of each utterance have other places."""
+        padded = pad(places, device=self.places.device).to(self.places.dtype)  # (N, ≤ T)
+        return replace(self, places=F.pad(padded, (0, self.places.shape[1] - padded.shape[1])))
 
     def of(self, which: Tensor) -> "Memory":
         """The utterances with these numbers (M,)."""
@@ -110,6 +127,9 @@ class TextDecoder(nn.Module):
         self.log_width = nn.Parameter(math.log(2) * torch.arange(options.num_heads))
         self.norm = nn.LayerNorm(dim)
         self.output = nn.Linear(dim, vocab_size)
+        self.max_length = options.max_length
+        if self.max_length:
+            self.length = nn.Linear(dim, self.max_length + 1)
 
     def forward(self, tokens: Tensor, num_tokens: Tensor, memory: Memory) -> Tensor:
         """Log-probabilities (N, U, V) of the token at each place, float32.
@@ -119,6 +139,20 @@ class TextDecoder(nn.Module):
             num_tokens: (N,), how many count; the rest is padding, which changes nothing.
             memory: what is heard, with D as the decoder has it.
         """
+        return self.output(self._hidden(tokens, num_tokens, memory)).float().log_softmax(dim=-1)
+
+    def lengths(self, tokens: Tensor, num_tokens: Tensor, memory: Memory) -> Tensor:
+        """Log-probabilities (N, U, max_length + 1) of how many tokens each mask stands for.
+
+        Args:
+            tokens: (N, U), as for `forward`, of `plateau.data.pieces`.
+            num_tokens: (N,).
+            memory: with the places of frames in these.
+        """
+        return self.length(self._hidden(tokens, num_tokens, memory)).float().log_softmax(dim=-1)
+
+    def _hidden(self, tokens: Tensor, num_tokens: Tensor, memory: Memory) -> Tensor:
+        """What each place has become, (N, U, D)."""
         x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)  # (N, U, D)
         places = torch.arange(x.shape[1], device=x.device)
         x = x + sinusoids(places, like=x)
@@ -131,4 +165,4 @@ class TextDecoder(nn.Module):
         bias = bias.masked_fill(hidden, -math.inf).flatten(0, 1).to(x.dtype)
         for layer in self.layers:
             x = layer(x, memory.values, memory_mask=bias, tgt_key_padding_mask=text_padding)
-        return self.output(self.norm(x)).float().log_softmax(dim=-1)
+        return self.norm(x)

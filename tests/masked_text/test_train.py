@@ -9,12 +9,13 @@ pytest.importorskip("k2")
 from masked_text.options import LossOptions
 from masked_text.train import aligned_places, make_loss, mask, masked_loss, unigram_baseline
 from plateau.data.loading import Batch
-from plateau.data.masking import MaskingOptions
+from plateau.data.masking import MaskingOptions, generator_for
+from plateau.data.pieces import draw_pieces
 from plateau.data.tokens import LexiconTokenizer
 from plateau.graphs.ctc import ctc_loss
 from plateau.models.blstm import BlstmOptions
 from plateau.models.encoder import EncoderOptions
-from plateau.models.masked_text import MaskedTextModel
+from plateau.models.masked_text import MaskedTextModel, piece_lengths
 from plateau.models.text_decoder import TextDecoderOptions
 
 TOKENIZER = LexiconTokenizer(
@@ -27,7 +28,8 @@ TARGETS = [[2, 3, 4, 4], [], [4, 4]]
 def make(**options):
     torch.manual_seed(0)
     blstm = BlstmOptions(dim=8, num_layers=1, dropout=0.0, subsampling_channels=2)
-    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0)
+    max_length = options.pop("max_length", 0)
+    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0, max_length=max_length)
     model = MaskedTextModel(6, 5, EncoderOptions("blstm", blstm=blstm), decoder)
     masking = options.pop("masking", MaskingOptions())
     return model, make_loss(model, TOKENIZER, LossOptions(**options), masking)
@@ -90,7 +92,7 @@ def test_the_loss_is_ctc_and_cross_entropy_of_all_that_is_masked():
     loss = loss_function(model.eval(), batch)
     tokens = torch.tensor([[5, 5, 5, 5], [0, 0, 0, 0], [5, 5, 0, 0]])
     number, no = torch.tensor([4, 0, 2]), torch.zeros(3, dtype=torch.bool)
-    log_probs, lengths, found = model(
+    log_probs, lengths, found, _ = model(
         batch.features, batch.lengths, tokens, number, no, no, places_of_transcripts
     )
     of_masks = -sum(
@@ -100,6 +102,38 @@ def test_the_loss_is_ctc_and_cross_entropy_of_all_that_is_masked():
     torch.testing.assert_close(loss.total, expected)
     assert (loss.tokens, loss.frames) == (6, 6)
     assert loss.counts["masked_loss"] == pytest.approx(float(of_masks))
+
+
+def test_lengths_of_masks_are_learnt_beside():
+    masking = MaskingOptions("fixed", share=1, full=0, unit="token")
+    alone, with_lengths = (
+        make(masking=masking, max_length=max_length, ctc_scale=0.0) for max_length in (0, 3)
+    )
+    with_lengths[0].load_state_dict(alone[0].state_dict(), strict=False)
+    batch = make_batch()
+    losses = [loss_function(model.eval(), batch) for model, loss_function in (alone, with_lengths)]
+    generators = [generator_for(id) for id in batch.ids]
+    transcripts = [[[2, 3], [4, 4]], [], [[4, 4]]]
+    given = mask(transcripts, 5, masking, 0, generators, training=False)
+    pieces = [
+        draw_pieces(row[:u], 5, 3, generator)
+        for row, u, generator in zip(given.tokens.tolist(), (4, 0, 2), generators, strict=True)
+    ]
+    model = with_lengths[0]
+    encoder_out, frames = model.ctc.encode(batch.features, batch.lengths)
+    places = places_of_transcripts(model.ctc.scores(encoder_out), frames)
+    found = piece_lengths(model.decoder, pieces, model.hear(encoder_out, frames, places))
+    masks = [
+        (n, u, piece.size)
+        for n, row in enumerate(pieces)
+        for u, piece in enumerate(row)
+        if piece.token == 5
+    ]
+    assert len({size for _, _, size in masks}) > 1
+    of_lengths = -sum(found[n, u, size] for n, u, size in masks)
+    torch.testing.assert_close(losses[1].total, losses[0].total + of_lengths)
+    wrong = sum(int(found[n, u].argmax()) != size for n, u, size in masks)
+    assert losses[1].counts == {**losses[0].counts, "wrong_lengths": wrong}
 
 
 def test_an_utterance_counts_the_same_whatever_is_masked():

@@ -1,9 +1,10 @@
 import torch
 
+from plateau.data.pieces import Piece
 from plateau.decoding.ctc import greedy_search
 from plateau.models.blstm import BlstmOptions
 from plateau.models.encoder import EncoderOptions
-from plateau.models.masked_text import MaskedTextModel, heard_places
+from plateau.models.masked_text import MaskedTextModel, heard_places, piece_lengths
 from plateau.models.text_decoder import TextDecoderOptions
 
 MASK = 5
@@ -16,7 +17,7 @@ def places(log_probs, lengths):
 def make():
     torch.manual_seed(0)
     blstm = BlstmOptions(dim=8, num_layers=1, dropout=0.0, subsampling_channels=2)
-    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0)
+    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0, max_length=4)
     return MaskedTextModel(6, MASK, EncoderOptions("blstm", blstm=blstm), decoder).eval()
 
 
@@ -31,7 +32,7 @@ FIRST = torch.tensor([True, False])
 
 def test_ctc_is_that_of_the_model_alone():
     model, (features, lengths, *text) = make(), inputs()
-    log_probs, lengths_out, found = model(features, lengths, *text, NO, NO, places)
+    log_probs, lengths_out, found, _ = model(features, lengths, *text, NO, NO, places)
     expected, expected_lengths = model.ctc(features, lengths)
     torch.testing.assert_close(log_probs, expected)
     assert lengths_out.tolist() == expected_lengths.tolist()
@@ -40,9 +41,9 @@ def test_ctc_is_that_of_the_model_alone():
 
 def test_what_is_silent_depends_on_the_text_alone():
     model, (features, lengths, *text) = make(), inputs()
-    _, _, heard = model(features, lengths, *text, NO, NO, places)
-    _, _, found = model(features, lengths, *text, FIRST, NO, places)
-    _, _, other = model(features.flip(1), lengths, *text, FIRST, NO, places)
+    _, _, heard, _ = model(features, lengths, *text, NO, NO, places)
+    _, _, found, _ = model(features, lengths, *text, FIRST, NO, places)
+    _, _, other, _ = model(features.flip(1), lengths, *text, FIRST, NO, places)
     torch.testing.assert_close(found[0], other[0])
     assert (found[0] - heard[0]).abs().max() > 1e-4
     torch.testing.assert_close(found[1], heard[1])
@@ -55,7 +56,7 @@ def test_guesses_are_put_in_the_places_of_masks():
     first = model.decoder(tokens, num_tokens, memory).argmax(2)
     filled = torch.stack([first[0].where(tokens[0] == MASK, tokens[0]), tokens[1]])
     expected = model.decoder(filled, num_tokens, memory)
-    _, _, found = model(features, lengths, tokens, num_tokens, NO, FIRST, places)
+    _, _, found, _ = model(features, lengths, tokens, num_tokens, NO, FIRST, places)
     torch.testing.assert_close(found, expected)
 
 
@@ -65,3 +66,21 @@ def test_places_of_frames_are_counted():
     assert heard_places(probs.log()).tolist() == [[-1, 0, 0, 0, 1, 2, 2, 2, 3]]
     (heard,) = greedy_search(probs.log(), torch.tensor([9]))
     assert len(heard.tokens) == 4  # as many as that finds
+
+
+def test_lengths_are_looked_for_at_the_places_of_pieces():
+    model, (features, lengths, *_) = make(), inputs()
+    encoder_out, frames = model.ctc.encode(features, lengths)
+    heard = [[-1, *[0] * (int(frames[0]) - 3), 1, 2], [0] * int(frames[1])]
+    memory = model.hear(encoder_out, frames, torch.zeros(encoder_out.shape[:2])).at(heard)
+    pieces = [[Piece(2, 1), Piece(MASK, 2)], [Piece(MASK, 1)]]
+    found = piece_lengths(model.decoder, pieces, memory)
+    assert found.shape == (2, 2, 5)
+    torch.testing.assert_close(found.exp().sum(2), torch.ones(2, 2))
+    # The frames of both tokens that the mask stands for are of its place.
+    of_pieces = [[-1, *[0] * (int(frames[0]) - 3), 1, 1], heard[1]]
+    tokens, number = torch.tensor([[2, MASK], [MASK, 0]]), torch.tensor([2, 1])
+    expected = model.decoder.lengths(tokens, number, memory.at(of_pieces))
+    torch.testing.assert_close(found, expected)
+    alone = piece_lengths(model.decoder, pieces[1:], memory.of(torch.tensor([1])))
+    torch.testing.assert_close(alone[0, 0], found[1, 0])
