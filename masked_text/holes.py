@@ -243,8 +243,9 @@ class Filling:
         said = [tuple(word) for word in encode_words(tokenizer, heard_text)]
         holes = draw_holes(decoded.id, len(true), self.share)
         items, where = with_holes(true, holes)
+        path = filler.best_path(heard.log_probs, items)
         filled, by_ctc = (
-            each.fill(heard.log_probs, heard.memory, items)
+            None if path is None else each.judge(heard.log_probs, heard.memory, items, path)
             for each in (filler, replace(filler, decoder=None))
         )
         commonest = max(filler.words, key=filler.words.__getitem__)

@@ -6,7 +6,10 @@ decoder that sees all of the text.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +18,7 @@ from torch import Tensor
 from plateau.data.tokens import min_frames
 from plateau.decoding.ctc import Hypothesis, align_tokens
 from plateau.graphs.dense import best_paths_and_outputs
-from plateau.graphs.holes import UnknownWords, hole_graph
+from plateau.graphs.holes import UnknownWords, WordTree, hole_graph, read_output, word_tree
 from plateau.models.text_decoder import Memory, TextDecoder
 
 Tokens = tuple[int, ...]  # of a word
@@ -42,6 +45,14 @@ class FilledText:
 
     words: tuple[TextWord, ...]
     hypothesis: Hypothesis
+
+
+class TextPath(NamedTuple):
+    """What CTC finds: the words, the frame where each begins, the place of each frame's token."""
+
+    words: list[TextWord]
+    begins: list[int]
+    places: list[int]  # of T frames; -1 before the first token
 
 
 @dataclass(frozen=True)
@@ -78,28 +89,36 @@ class HoleFiller:
             memory: what the decoder hears of this utterance.
             items: the tokens of each word, or None for a hole.
         """
-        found = self._best_path(log_probs, items)
-        if found is None:
-            return None
-        words, begins, places = found
+        path = self.best_path(log_probs, items)
+        return None if path is None else self.judge(log_probs, memory, items, path)
+
+    @torch.no_grad()
+    def judge(
+        self, log_probs: Tensor, memory: Memory, items: Sequence[Tokens | None], path: TextPath
+    ) -> FilledText | None:
+        """As `fill`, of which the best path is known."""
+        words = list(path.words)
         # Where it is in this text is known better now than CTC alone expected.
-        memory = replace(memory, places=places.to(memory.places)[None])
+        memory = memory.at([path.places])
         # Of two holes next to each other, what is found first helps the other.
         for place, word in enumerate(words):
             if items[word.item] is None:
-                words[place] = self._judge(log_probs, memory, words, begins, place)
+                words[place] = self._judge_word(log_probs, memory, words, path.begins, place)
         tokens = [token for word in words for token in word.tokens]
         if min_frames(tokens) > len(log_probs):
             return None
         return FilledText(tuple(words), align_tokens(log_probs, tokens))
 
-    def _best_path(
-        self, log_probs: Tensor, items: Sequence[Tokens | None]
-    ) -> tuple[list[TextWord], list[int], Tensor] | None:
-        """The words on the best path, the frame where each begins, and the token of each frame."""
-        graph, meanings = hole_graph(
-            items, self.words, log_probs.shape[1], self.max_words, self.unknown
-        )
+    def best_path(self, log_probs: Tensor, items: Sequence[Tokens | None]) -> TextPath | None:
+        """The text that CTC finds likeliest; None where the audio is too short for it.
+
+        Args:
+            log_probs: (T, V).
+            items: see `fill`.
+        """
+        if min_frames([token for item in items for token in item or ()]) > len(log_probs):
+            return None
+        graph = hole_graph(items, self._tree, log_probs.shape[1], self.max_words, self.unknown)
         length = torch.tensor([len(log_probs)])
         ((_, outputs),) = best_paths_and_outputs(
             log_probs[None].cpu(), length, graph, self.search_beam
@@ -107,18 +126,22 @@ class HoleFiller:
         if not outputs:
             return None
         words, begins = [], []
-        for frame, output in enumerate(outputs):
-            if output > 0:
-                item, token, begun = meanings[output - 1]
+        for frame, number in enumerate(outputs):
+            if number > 0:
+                item, token, begun = read_output(number)
                 if begun:
                     words.append(TextWord(item, (token,)))
                     begins.append(frame)
                 else:
                     words[-1] = TextWord(item, (*words[-1].tokens, token))
-        places = (torch.tensor(outputs) > 0).cumsum(0) - 1  # (T,)
-        return words, begins, places
+        places = [begun - 1 for begun in accumulate(number > 0 for number in outputs)]
+        return TextPath(words, begins, places)
 
-    def _judge(
+    @cached_property
+    def _tree(self) -> WordTree:
+        return word_tree(self.words)
+
+    def _judge_word(
         self,
         log_probs: Tensor,
         memory: Memory,

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise, product
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import k2
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from plateau.graphs.ctc import ctc_topology
 
@@ -35,14 +37,58 @@ class Output(NamedTuple):
     token: int
     begins: bool
 
+    @property
+    def number(self) -> int:
+        """As an output of an arc, above 0; `read_output` reads it."""
+        return (self.item * _TOKENS + self.token) * 2 + self.begins + 1
+
+
+def read_output(number: int) -> Output:
+    """What an arc's output above 0 means."""
+    item, token = divmod((number - 1) // 2, _TOKENS)
+    return Output(item, token, bool((number - 1) % 2))
+
+
+_TOKENS = 2**16  # more than any vocabulary has
+
+
+@dataclass(frozen=True)
+class WordTree:
+    """Known words as a tree, in which words that begin alike share arcs (Mohri et al. 2002).
+
+    Args:
+        arcs: (A, 3) int64: source, target, token. State 0 begins words, and state -1 ends them.
+        weights: (A,), nats: that of a word is on its last arc.
+        num_states: of those from 0 on.
+    """
+
+    arcs: Tensor
+    weights: Tensor
+    num_states: int
+
+
+def word_tree(words: Mapping[tuple[int, ...], float]) -> WordTree:
+    """The tree of words, given as their tokens, at least one, and the weight of saying each."""
+    inner: dict[tuple[int, ...], int] = {(): 0}  # states by what has been said
+    arcs, weights = [], []
+    for word, weight in words.items():
+        for n in range(1, len(word)):
+            if word[:n] not in inner:
+                inner[word[:n]] = len(inner)
+                arcs.append((inner[word[: n - 1]], inner[word[:n]], word[n - 1]))
+                weights.append(0.0)
+        arcs.append((inner[word[:-1]], -1, word[-1]))
+        weights.append(weight)
+    return WordTree(torch.tensor(arcs).view(-1, 3), torch.tensor(weights), len(inner))
+
 
 def hole_graph(
     items: Sequence[tuple[int, ...] | None],
-    words: Mapping[tuple[int, ...], float],
+    words: WordTree,
     vocab_size: int,
     max_words: int,
     unknown: UnknownWords | None = None,
-) -> tuple[k2.Fsa, list[Output]]:
+) -> k2.Fsa:
     """One graph that accepts the frame labels of a text whose holes are filled with words.
 
     It is H ∘ G, as in `plateau.graphs.ctc.lexicon_graph`: H is the CTC topology, and G has a chain
@@ -51,63 +97,81 @@ def hole_graph(
 
     Args:
         items: in their order, the tokens of a word, at least one, or None for a hole.
-        words: the tokens of each known word, and the weight (nats) of saying it once.
+        words: that are known.
         vocab_size: V, number of labels with the blank.
         max_words: in a hole.
         unknown: other words; None: there are none.
 
     Returns:
-        the graph, and what its ``aux_labels`` a > 0 mean: output a - 1 begins on that arc
+        the graph; what its ``aux_labels`` above 0 mean, `read_output` tells
     """
-    arcs: list[tuple[int, int, int, int, float]] = []  # source, target, token, aux label, weight
-    outputs: list[Output] = []
-    states = count(1)  # that there are not yet; 0 starts
+    tables: list[Tensor] = []  # (n, 4) of source, target, token, output
+    weights: list[Tensor] = []
+    states = 1  # that there are; 0 starts
 
-    def add(source: int, target: int, output: Output, weight: float = 0.0) -> None:
-        outputs.append(output)
-        arcs.append((source, target, output.token, len(outputs), weight))
+    def add(arcs: list[tuple[int, int, Output]], weight: float = 0.0) -> None:
+        rows = [(source, target, output.token, output.number) for source, target, output in arcs]
+        tables.append(torch.tensor(rows).view(-1, 4))
+        weights.append(torch.full((len(rows),), weight))
 
-    def add_word(
-        sources: list[int], target: int, item: int, word: tuple[int, ...], weight: float
-    ) -> None:
-        chain = [next(states) for _ in word[1:]] + [target]
+    def add_word(sources: list[int], item: int, word: tuple[int, ...]) -> int:
+        """The state in which the word ends."""
+        chain = range(states, states + len(word))
+        add([(source, chain[0], Output(item, word[0], True)) for source in sources])
+        inner = zip(word[1:], pairwise(chain), strict=True)
+        add([(source, end, Output(item, token, False)) for token, (source, end) in inner])
+        return chain[-1]
+
+    def add_known(sources: list[int], item: int) -> int:
+        """The state in which any of the known words ends."""
+        end = states + words.num_states - 1
+        begins = words.arcs[:, 0] == 0
+        sources_, targets, tokens = words.arcs.t()
+        numbers = (item * _TOKENS + tokens) * 2 + begins + 1
+        targets = (states + targets - 1).where(targets >= 0, torch.tensor(end))
+        table = torch.stack([states + sources_ - 1, targets, tokens, numbers], dim=1)  # (A, 4)
         for source in sources:
-            add(source, chain[0], Output(item, word[0], True), weight)
-        for token, (source, end) in zip(word[1:], pairwise(chain), strict=True):
-            add(source, end, Output(item, token, False))
+            first = table[begins].clone()
+            first[:, 0] = source
+            tables.append(first)
+            weights.append(words.weights[begins])
+        tables.append(table[~begins])
+        weights.append(words.weights[~begins])
+        return end
 
     def add_unknown(sources: list[int], item: int) -> int:
         """The state in which such a word may go on, or end."""
-        begun, loop = next(states), next(states)
-        for source, token in product(sources, unknown.first):
-            target = begun if token in unknown.bare else loop
-            add(source, target, Output(item, token, True), unknown.weight)
-        for source, token in product((begun, loop), unknown.inner):
-            add(source, loop, Output(item, token, False))
+        begun, loop = states, states + 1
+        begin = [
+            (source, begun if token in unknown.bare else loop, Output(item, token, True))
+            for source, token in product(sources, unknown.first)
+        ]
+        add(begin, unknown.weight)
+        inner = product((begun, loop), unknown.inner)
+        add([(source, loop, Output(item, token, False)) for source, token in inner])
         return loop
 
     sources = [0]  # where the next word begins
     for item, word in enumerate(items):
         if word is not None:
-            target = next(states)
-            add_word(sources, target, item, word, 0.0)
-            sources = [target]
+            sources = [add_word(sources, item, word)]
+            states = sources[0] + 1
             continue
         ends: list[int] = []
         for _ in range(max_words):
-            target = next(states)
-            for known, weight in words.items():
-                add_word(sources, target, item, known, weight)
-            sources = [target] + ([] if unknown is None else [add_unknown(sources, item)])
+            reached = [add_known(sources, item)]
+            states = reached[-1] + 1
+            if unknown is not None:
+                reached.append(add_unknown(sources, item))
+                states = reached[-1] + 1
+            sources = reached
             ends += sources
         sources = ends
-    final = next(states)
-    arcs += [(source, final, -1, -1, 0.0) for source in sources]
-    arcs.sort()
-    text = k2.Fsa(
-        torch.tensor([(*arc[:3], 0) for arc in arcs], dtype=torch.int32),
-        aux_labels=torch.tensor([arc[3] for arc in arcs], dtype=torch.int32),
-    )
-    text.scores = torch.tensor([arc[4] for arc in arcs])
-    graph = k2.compose(ctc_topology(vocab_size), k2.arc_sort(text))
-    return k2.connect(graph), outputs
+    tables.append(torch.tensor([(source, states, -1, -1) for source in sources]))
+    weights.append(torch.zeros(len(sources)))
+    table = torch.cat(tables)
+    order = table[:, 0].argsort(stable=True)
+    table = table[order].int()
+    text = k2.Fsa(F.pad(table[:, :3], (0, 1)).contiguous(), aux_labels=table[:, 3].contiguous())
+    text.scores = torch.cat(weights)[order]
+    return k2.connect(k2.compose(ctc_topology(vocab_size), k2.arc_sort(text)))

@@ -8,10 +8,10 @@ import torch
 pytest.importorskip("k2")
 
 from plateau.graphs.dense import best_paths_and_outputs
-from plateau.graphs.holes import UnknownWords, hole_graph
+from plateau.graphs.holes import Output, UnknownWords, hole_graph, read_output, word_tree
 
 V = 4
-KNOWN = {(1, 2): -0.3, (3,): -1.0, (2, 2): -0.1}
+KNOWN = {(1, 2): -0.3, (3,): -1.0, (2, 2): -0.1, (1,): -2.0, (1, 2, 3): -0.2}
 # 1 and 2 begin words, and 1 alone is none.
 SPELT = UnknownWords(-0.7, first=[1, 2], inner=[3], bare=[1])
 
@@ -65,11 +65,11 @@ def best_by_enumeration(log_probs, items, max_words, unknown):
 def test_the_best_path_is_that_of_the_best_text(items, max_words, seed, unknown):
     generator = torch.Generator().manual_seed(seed)
     log_probs = (3 * torch.randn(6, V, generator=generator)).log_softmax(1)
-    graph, meanings = hole_graph(items, KNOWN, V, max_words, unknown)
+    graph = hole_graph(items, word_tree(KNOWN), V, max_words, unknown)
     ((labels, outputs),) = best_paths_and_outputs(
         log_probs[None], torch.tensor([6]), graph, search_beam=1000.0
     )
-    begun = [meanings[output - 1] for output in outputs if output > 0]
+    begun = [read_output(output) for output in outputs if output > 0]
     assert collapse(labels) == tuple(output.token for output in begun)
     words = []
     for output in begun:
@@ -86,7 +86,26 @@ def test_the_best_path_is_that_of_the_best_text(items, max_words, seed, unknown)
 
 
 def test_no_path_where_there_are_too_few_frames():
-    graph, _ = hole_graph([(1, 1), None], KNOWN, V, 1)
+    graph = hole_graph([(1, 1), None], word_tree(KNOWN), V, 1)
     log_probs = torch.zeros(1, 3, V).log_softmax(2)
     ((labels, _),) = best_paths_and_outputs(log_probs, torch.tensor([3]), graph)
     assert labels == []
+
+
+def test_words_that_begin_alike_share_arcs():
+    tree = word_tree({(1, 2): -0.5, (1, 2, 3): -1.5, (1,): -2.5})
+    assert sorted(zip(tree.arcs.tolist(), tree.weights.tolist(), strict=True)) == [
+        ([0, -1, 1], -2.5),
+        ([0, 1, 1], 0.0),
+        ([1, -1, 2], -0.5),
+        ([1, 2, 2], 0.0),
+        ([2, -1, 3], -1.5),
+    ]
+    assert tree.num_states == 3
+
+
+@pytest.mark.parametrize(
+    "output", [Output(0, 1, False), Output(7, 499, True), Output(300, 1, True)]
+)
+def test_outputs_are_read_back(output):
+    assert read_output(output.number) == output
