@@ -247,7 +247,7 @@ def build(options: Options) -> Recipe:
             lambda logits, targets, counted: masked_loss(logits.log_softmax(2), targets, counted),
             len(tokenizer.tokens),
         ),
-        watch=make_watch(model, tokenizer, aligned_places),
+        watch=make_watch(model, tokenizer, aligned_places, options.loss.after_steps),
         baselines=[unigram_baseline(tokenizer, corpus_of(options).texts(TRAIN))],
         all_from=options.loss.after_steps,
     )

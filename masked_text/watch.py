@@ -53,7 +53,7 @@ def hearing(
 
 
 def notes(losses: dict[str, float], steps: int) -> list[str]:
-    """What is wrong with a decoder that has these losses of `hearing` after steps of training."""
+    """What is wrong with a decoder that has these losses of `hearing` after steps of its own."""
     if steps < STEPS:
         return []
     deaf = [name for name, loss in losses.items() if loss < losses["heard"] + MARGIN]
@@ -68,9 +68,19 @@ def notes(losses: dict[str, float], steps: int) -> list[str]:
 
 
 def make_watch(
-    model: MaskedTextModel, tokenizer: Tokenizer, places_of: Callable[..., Tensor]
+    model: MaskedTextModel,
+    tokenizer: Tokenizer,
+    places_of: Callable[..., Tensor],
+    after_steps: int,
 ) -> Watch:
-    """Whether the decoder listens; peakiness of CTC, and posteriors with the best path."""
+    """Whether the decoder listens; peakiness of CTC, and posteriors with the best path.
+
+    Args:
+        model: as it is when it is looked at.
+        tokenizer: of its tokens.
+        places_of: as `masked_text.train.aligned_places`.
+        after_steps: steps in which the decoder learns nothing.
+    """
 
     def watch(batch: Batch) -> Watched:
         transcripts = [encode_words(tokenizer, text) for text in batch.texts]
@@ -84,6 +94,6 @@ def make_watch(
         }
         scalars = {f"masked_loss_{name}": loss for name, loss in losses.items()}
         scalars |= peakiness(log_probs, lengths, tokenizer.tokens)
-        return Watched(scalars, figures, notes=notes(losses, int(model.ctc.steps)))
+        return Watched(scalars, figures, notes=notes(losses, int(model.ctc.steps) - after_steps))
 
     return watch

@@ -3,8 +3,9 @@ import torch
 
 pytest.importorskip("k2")
 
-from masked_text.watch import hearing, notes
+from masked_text.watch import hearing, make_watch, notes
 from plateau.data.loading import Batch
+from plateau.data.tokens import LexiconTokenizer
 from plateau.models.blstm import BlstmOptions
 from plateau.models.encoder import EncoderOptions
 from plateau.models.masked_text import MaskedTextModel
@@ -60,6 +61,18 @@ def test_a_decoder_that_is_deaf_is_told():
     assert "the decoder does not listen" in note
     assert "with the audio silent and" in note and "with the audio swapped" in note
     assert notes(losses, 10) == []  # it may yet learn to
+
+
+@pytest.mark.parametrize(("after_steps", "number"), [(0, 1), (1500, 0)])
+def test_steps_of_ctc_alone_teach_no_listening(after_steps, number):
+    model, batch = make()
+    model.ctc.steps.fill_(2000)
+    for parameter in model.decoder.output.parameters():
+        torch.nn.init.zeros_(parameter)
+    tokenizer = LexiconTokenizer(["<blk>", "<unk>", "a", "b", "c"], {"a": ["a"]}, phones=True)
+    watch = make_watch(model.eval(), tokenizer, lambda *_: PLACES, after_steps)
+    with torch.no_grad():
+        assert len(watch(batch).notes) == number
 
 
 def test_one_utterance_has_none_to_swap_with():
