@@ -17,7 +17,7 @@ from plateau.checks.preflight import (
     check_transcripts,
     model_in_memory,
 )
-from plateau.config import cli, load
+from plateau.config import cli
 from plateau.data.corpus import TRAIN
 from plateau.data.loading import BatchLoader, load_batch
 from plateau.data.tokens import Tokenizer, read_lang
@@ -27,7 +27,6 @@ from plateau.training.experiment import (
     Experiment,
     SpeechOptions,
     corpus_of,
-    default_config,
     lang_dir,
     options_class,
 )
@@ -96,10 +95,10 @@ def check_recipe(
     few = CutSet.from_cuts(
         by_duration[i] for i in sorted({len(by_duration) * i // 8 for i in range(8)})
     )
-    default = default_config(Experiment(exp_dir).corpus, recipe)
-    if default.exists():
-        defaults = load(options_class(recipe), default)
-        notes += check_changes(options, defaults, build, few, options.training.seed)
+    defaults = Experiment(exp_dir).defaults(options_class(recipe))
+    parts = [CutSet.from_cuts(part) for part in (list(few)[::2], list(few)[1::2]) if part]
+    batches = [load_batch(part, options.features) for part in parts]
+    notes += check_changes(options, defaults, build, batches, options.training.seed)
     if texts := [text for cut in few if (text := cut.supervisions[0].text)][:TEXTS]:
         built.check_loss(texts)
     notes += check_model(

@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -15,8 +16,9 @@ SEED = re.compile(r",training\.seed=\d+|-seed\d+$")  # run.sh's name of it, and 
 def main(exp_dirs: list[Path], columns: str = "test:wer", seeds: bool = False) -> None:
     """Print a line for each experiment; those that differ in their seed alone share one.
 
-    Such a line has the medians, and says of how many. A seed is told by the name: `…-seed2`, or
-    `…,training.seed=2`, as run.sh has it.
+    Such a line has of each figure the median, the smallest and the largest, and says of how many
+    seeds; a figure that some of them lack says so itself. A seed is told by the name: `…-seed2`,
+    or `…,training.seed=2`, as run.sh has it.
 
     Args:
         exp_dirs: experiments that are decoded (stage 8 makes their results.json)
@@ -36,12 +38,20 @@ def main(exp_dirs: list[Path], columns: str = "test:wer", seeds: bool = False) -
     print("| experiment | " + " | ".join(columns.split(",")) + " |")
     print("|---" * (len(wanted) + 1) + "|")
     for name, rows in found.items():
-        cells = []
-        for (_, _, metric), values in zip(wanted, zip(*rows, strict=True), strict=True):
-            known = [x for x in values if x is not None]
-            cells.append(shown(metric, median(known)) if known else "")
-        of = f" (median of {len(rows)})" if len(rows) > 1 else ""
+        columns_of = zip(wanted, zip(*rows, strict=True), strict=True)
+        cells = [cell(metric, values) for (_, _, metric), values in columns_of]
+        of = f" (median of {len(rows)} seeds, min to max)" if len(rows) > 1 else ""
         print(f"| {name}{of} | " + " | ".join(cells) + " |")
+
+
+def cell(metric: str, values: Sequence[float | None]) -> str:
+    """A figure's median over seeds, and its range; "" where no seed has it."""
+    known = [value for value in values if value is not None]
+    if not known or len(values) == 1:
+        return shown(metric, known[0]) if known else ""
+    ends = " to ".join(shown(metric, end(known)) for end in (min, max))
+    of = "" if len(known) == len(values) else f", of {len(known)}"
+    return f"{shown(metric, median(known))} ({ends}{of})"
 
 
 def parse(column: str) -> tuple[str, str, str]:

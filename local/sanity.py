@@ -20,7 +20,6 @@ from plateau.models.normalise import GlobalNorm
 from plateau.training.checkpoint import set_seed
 from plateau.training.experiment import (
     Experiment,
-    SpeechOptions,
     corpus_of,
     lang_dir,
     options_class,
@@ -52,6 +51,7 @@ def sooner(loss: T, steps: int) -> T:
 def main(exp_dir: Path, seed: int = 1, steps: int = STEPS) -> None:
     """Train the untrained model of an experiment to repeat words of the training set.
 
+    It is for recipes whose decode.py has a ``decoder``: what is repeated is found by its searches.
     The sizes, tokens and loss are the experiment's; in place of features there are codes of tokens.
     Of its loss, after_steps and warm_up_steps are shortened. What it says is found by the first of
     decoding.methods. Nothing is written.
@@ -63,8 +63,12 @@ def main(exp_dir: Path, seed: int = 1, steps: int = STEPS) -> None:
     """
     recipe = exp_dir.resolve().parent.name
     options = Experiment(exp_dir).options(options_class(recipe))
-    if not isinstance(options, SpeechOptions):
-        raise UserError(f"{exp_dir}: {recipe} takes no speech; its stage 4 has such a check")
+    decode = import_module(f"{recipe}.decode")
+    if not hasattr(decode, "decoder"):
+        raise UserError(
+            f"{exp_dir}: {recipe} has no search for tokens, whose result could be compared with "
+            "what was said\nits stage 4 has checks of its own"
+        )
     options = replace(options, loss=sooner(options.loss, steps))
     tokenizer = read_lang(lang_dir(options))
     words = words_of(list(corpus_of(options).texts(TRAIN)), tokenizer)
@@ -81,7 +85,7 @@ def main(exp_dir: Path, seed: int = 1, steps: int = STEPS) -> None:
         return replace(made, features=made.features * norm.std + norm.mean)
 
     decoding = replace(options.decoding, methods=options.decoding.methods[:1])
-    encode, searches = import_module(f"{recipe}.decode").decoder(model, options, decoding)
+    encode, searches = decode.decoder(model, options, decoding)
 
     def wrong() -> float:
         said = batch()

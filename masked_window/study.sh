@@ -75,6 +75,7 @@ for seed in $seeds; do
     ./run.sh --recipe masked_window --corpus "$corpus" ${corpus_dir:+--corpus-dir "$corpus_dir"} \
       --exp "$exp" --stop-stage 6 -- "training.seed=$seed" $options "$@"
     experiments+=("exp/$corpus/masked_window/$exp")
+    python local/results.py "exp/$corpus/masked_window/$exp" >/dev/null
   done
 done
 
@@ -82,7 +83,6 @@ if [ ${#experiments[@]} -eq 0 ]; then
   echo "study.sh: --changes and --seeds name no experiment" >&2
   exit 1
 fi
-for exp in "${experiments[@]}"; do python local/results.py "$exp" >/dev/null; done
 columns=
 for folder in "${experiments[0]}"/decode_*_window; do
   set=${folder##*/decode_}

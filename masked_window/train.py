@@ -23,10 +23,9 @@ from plateau.data.windows import PADDING, masked_words
 from plateau.models.window import WindowModel
 from plateau.models.window_loss import WindowLoss
 from plateau.text import normalise
-from plateau.training.distributed import join
 from plateau.training.experiment import Experiment, corpus_of, lang_dir
 from plateau.training.interfaces import Loss, LossFunction, Watch, Watched
-from plateau.training.recipe import Recipe, build_seeded, fit
+from plateau.training.recipe import Recipe, fit
 
 WATCHED = 2  # windows that TensorBoard shows
 
@@ -165,34 +164,21 @@ def main(exp_dir: Path) -> None:
         exp_dir: the experiment's folder, with its config.yaml
     """
     options = Experiment(exp_dir).options(Options)
-    workers = join()
-    recipe = build_seeded(options, build, workers)
-    corpus = corpus_of(options)
-    dev = corpus.dev_set()  # there may be none
-    tokenizer = read_lang(lang_dir(options))
-    loaders = {
-        name: WindowLoader(
-            windows_of(corpus, name, options.window, 0 if name == TRAIN else options.window.words),
+    corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
+
+    def load(name: str, recipe: Recipe, **order: int) -> tuple[WindowLoader, WindowBatch]:
+        step = 0 if name == TRAIN else options.window.words
+        loader = WindowLoader(
+            windows_of(corpus, name, options.window, step),
             options.features,
             tokenizer,
             num_workers=options.loading.num_workers,
             shuffle=name == TRAIN,
-            seed=options.training.seed,
-            rank=workers.rank,
-            world_size=workers.world_size,
+            **order,
         )
-        for name in filter(None, (TRAIN, dev))
-    }
-    watched = loaders[dev or TRAIN]
-    fit(
-        exp_dir,
-        options,
-        recipe,
-        (loaders[TRAIN], f"{loaders[TRAIN].total_size} windows"),
-        loaders.get(dev),
-        watched.some(range(min(WATCHED, watched.total_size))),
-        workers,
-    )
+        return loader, loader.some(range(min(WATCHED, loader.total_size)))
+
+    fit(exp_dir, options, build, corpus.dev_set(), load)
 
 
 if __name__ == "__main__":

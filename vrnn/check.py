@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from plateau.checks.changes import check_changes
 from plateau.checks.latent import check_batch, check_exact, check_identity, check_units, unchanged
 from plateau.checks.outputs import check_integral, check_log_prob, shrunk
 from plateau.checks.preflight import check_memory, check_training, model_in_memory
@@ -121,6 +122,12 @@ def main(exp_dir: Path) -> None:
     check_model(recipe, options, batch)
     recipe.model.float()
     check_evaluation(recipe.model, train, options)
+    two = [
+        SequenceBatch(batch.values[n::2].float(), batch.lengths[n::2], batch.ids[n::2])
+        for n in range(min(2, len(batch.ids)))
+    ]
+    defaults = Experiment(exp_dir).defaults(Options)
+    notes += check_changes(options, defaults, build, two, options.training.seed)
     longest = longest_batch(train, options.loading)
     check_memory(recipe.model, recipe.loss_function, longest, loader.memory_option)
     for note in notes:

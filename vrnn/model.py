@@ -1,5 +1,7 @@
 """The model as the recipe uses it: data in their own units in, terms of the bound out."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -55,6 +57,30 @@ class SequenceModel(nn.Module):
             return self.denormalised(self.core.sample(num, steps))
         prime = None if prime is None else self.norm(prime)
         return self.denormalised(self.core.sample(num, steps, prime))
+
+    @torch.no_grad()
+    def traversed(self, dim: int, held: Sequence[float], steps: int, seed: int) -> Tensor:
+        """What a latent dimension does: sequences in which it is held, (len(held), steps, D).
+
+        It is held in all steps. The random numbers of the other latents and of the output are the
+        same in all sequences. A VAE's images have no such numbers: all else is at its mean.
+
+        Args:
+            dim: of the latents, from 0.
+            held: where it is held, in standard deviations from its prior's mean.
+            steps: of each sequence.
+            seed: of the random numbers.
+        """
+        if isinstance(self.core, Vae) and steps == 1:
+            latents = self.norm.mean.new_zeros(len(held), 1, self.core.latent_dim)
+            latents[:, 0, dim] = torch.tensor(held)
+            return self.denormalised(self.core.output.mean(self.core.decode(latents)))
+        drawn = []
+        for value in held:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                drawn.append(self.core.sample(1, steps, held=(dim, value)))
+        return self.denormalised(torch.cat(drawn))
 
     def continued(self, given: Tensor, num: int, steps: int) -> Tensor:
         """``given`` (T, D) and what the model draws after it, (num, T + steps, D)."""

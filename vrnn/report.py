@@ -29,8 +29,9 @@ MAX_VALUES = 1_000_000  # of all sequences of the page; as sound they make 2.7 M
 LONGEST = 600  # steps that are shown of a sequence
 MEASURED = 64  # sequences that the KL of each dimension is of
 PRIMED, CONTINUATIONS = 2, 3  # sequences that are gone on with, and how often
-TRAVERSED = 8  # latent dimensions
-HELD = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # what each of them is set to
+ROWS, COLUMNS = 8, 3  # latent dimensions that are held: of images, and of sequences
+HELD = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # where; of sequences every other
+RANDOM = "All else is drawn, with the same random numbers each time"
 FILES = {
     "sequences.tsv": "bound and KL of each sequence, in nats",
     "writers.tsv": "bound of each writer in nats a step, the worst first",
@@ -53,6 +54,7 @@ class Pictures:
         about: what they are.
         num: so many of them are shown, and drawn.
         steps: of a sequence that is drawn.
+        seed: of the random numbers that sequences have in common.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Pictures:
         about: About,
         num: int,
         steps: int,
+        seed: int,
     ) -> None:
-        self._model, self._batch, self._about, self._steps = model, batch, about, steps
+        self._model, self._batch, self._about = model, batch, about
+        self._steps, self._seed = steps, seed
         num = min(num, len(batch.ids))
         self._chosen = [n * len(batch.ids) // num for n in range(num)]
         self._real = []
@@ -103,26 +107,31 @@ class Pictures:
         yield from beside({"original": self._real, "reconstruction": again}, self._about)
 
     def _traversal(self) -> Iterator[str]:
-        if not (self._is_vae and self._about.kind == "images"):
-            return
-        per_dim = self._kl_per_dim
-        most = per_dim.argsort(descending=True)[: min(TRAVERSED, int((per_dim > ACTIVE).sum()))]
+        images, per_dim = self._about.kind == "images", self._kl_per_dim
+        used = int((per_dim > ACTIVE).sum())
+        most = per_dim.argsort(descending=True)[: min(ROWS if images else COLUMNS, used)].tolist()
         yield "<h2>Latent traversal</h2>"
-        if not len(most):
-            yield f"<p>None: no dimension says more than {ACTIVE:g} nats an image.</p>"
+        if not most:
+            silent = f"no dimension says more than {ACTIVE:g} nats a step"
+            yield f"<p>None: {silent if len(per_dim) else 'this model has no latents'}.</p>"
             return
+        held = HELD if images else HELD[::2]
+        rest = "All else is at its mean" if self._is_vae and images else RANDOM
         yield (
-            f"<p>The {len(most)} dimensions that say the most, a row each, from {HELD[0]:g} (left) "
-            f"to {HELD[-1]:g} (right) with all others at 0.</p>"
+            f"<p>The dimensions that say the most, {len(most)} of {used} that are used. Each is "
+            f"held, in every step, at {held[0]:g} to {held[-1]:g} standard deviations from its "
+            f"prior's mean. {rest}.</p>"
         )
-        for dim in most.tolist():
-            latents = torch.zeros(len(HELD), self._model.core.latent_dim)
-            latents[:, dim] = torch.tensor(HELD)
-            hidden = self._model.core.decode(latents.to(self._batch.values))
-            images = self._model.denormalised(self._model.core.output.mean(hidden)).unsqueeze(1)
-            captions = (f"{dim} at {value:g}" for value in HELD)
-            shown = [Shown(*pair) for pair in zip(captions, images, strict=True)]
-            yield from grid(shown, self._about, columns=len(HELD))
+        shown = {}
+        for dim in most:
+            values = self._model.traversed(dim, held, self._steps, self._seed)
+            captions = (f"{dim} at {value:g}" for value in held)
+            shown[f"dimension {dim}"] = list(map(Shown, captions, values))
+        if not images:
+            yield from beside(shown, self._about)
+            return
+        for row in shown.values():
+            yield from grid(row, self._about, columns=len(held))
 
     def _continuations(self) -> Iterator[str]:
         primes = [real for real in self._real if len(real.values) > 1][:PRIMED]
@@ -203,8 +212,9 @@ def main(exp_dir: Path, set: str = "", num: int = 8, seed: int = 1) -> None:
         raise corpus.nothing_to_decode()
     set = set or corpus.test_sets()[0]
     sequences, train = SequenceSet(corpus.root / set), SequenceSet(corpus.root / TRAIN)
-    # Each is shown up to four times, and continuations come to it.
-    longest = max(1, min(LONGEST, MAX_VALUES // (sequences.dim * (4 * num + 8))))
+    # Each is shown up to four times, and continuations and a traversal come to it.
+    more = PRIMED * (1 + CONTINUATIONS) + COLUMNS * len(HELD[::2])
+    longest = max(1, min(LONGEST, MAX_VALUES // (sequences.dim * (4 * num + more))))
     batch = SequenceLoader(sequences, options.loading).some(MEASURED, longest)
     set_seed(seed)
     pictures = Pictures(
@@ -214,6 +224,7 @@ def main(exp_dir: Path, set: str = "", num: int = 8, seed: int = 1) -> None:
         read_about(options.sequences),
         num,
         min(longest, usual_length(train)),
+        seed,
     )
     about = describe(experiment, options, model)
     path = write_page(exp_dir, about, pictures.sections(), files=FILES, curves=CURVES, style=STYLE)

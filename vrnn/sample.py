@@ -3,6 +3,7 @@
 python vrnn/sample.py exp/strokes/vrnn/default                         drawings of its own
 python vrnn/sample.py exp/strokes/vrnn/default --prime ID              continuations of one
 python vrnn/sample.py exp/digits/vrnn/default --interpolation ID,ID    from one image to another
+python vrnn/sample.py exp/strokes/vrnn/default --traversal 3           what a latent dimension does
 """
 
 from pathlib import Path
@@ -76,6 +77,21 @@ def interpolate(model: SequenceModel, sets: list[SequenceSet], ids: str, num: in
     return list(model.denormalised(between).cpu().unsqueeze(1))
 
 
+def traverse(model: SequenceModel, dim: str, num: int, steps: int, seed: int) -> list[Tensor]:
+    """Sequences (T, D) with a latent dimension held at -2 to 2 deviations from its prior's mean.
+
+    Raises:
+        UserError: the model has no such dimension.
+    """
+    latent_dim = model.core.latent_dim
+    if not latent_dim:
+        raise UserError("--traversal: this model has no latents; try --prime ID")
+    if not dim.isdecimal() or int(dim) >= latent_dim:
+        raise UserError(f"--traversal {dim}: the latent dimensions are 0 to {latent_dim - 1}")
+    held = torch.linspace(-2, 2, num).tolist()
+    return list(model.traversed(int(dim), held, steps, seed).cpu())
+
+
 def write(folder: Path, drawn: list[Tensor], about: About) -> None:
     """A picture of all, and a file of each where the kind has one."""
     with replacing(folder / "samples.png") as temporary:
@@ -94,6 +110,7 @@ def main(
     steps: int = 0,
     prime: str = "",
     interpolation: str = "",
+    traversal: str = "",
     seed: int = 1,
 ) -> None:
     """Write samples into the experiment's folder, under samples/.
@@ -104,12 +121,14 @@ def main(
         steps: of each; 0: as many as the training sequences have in the middle
         prime: id of a sequence of the corpus, the first half of which is given
         interpolation: two ids of images, with a comma between them
+        traversal: a latent dimension, from 0, which is held from -2 to 2 of its prior's standard
+            deviations; all else is the same
         seed: every seed gives others, the same ones each time
     """
     if not 1 <= num <= 1000 or not 0 <= steps <= 10**6:
         raise UserError(f"--num {num} --steps {steps}: draw 1 to 1000, of at most 1000000 steps")
-    if prime and interpolation:
-        raise UserError("--prime and --interpolation: give one of them")
+    if len(list(filter(None, (prime, interpolation, traversal)))) > 1:
+        raise UserError("--prime, --interpolation, --traversal: give one of them")
     experiment = Experiment(exp_dir)
     options, model = load_final(experiment, Options, build_model)
     corpus = corpus_of(options)
@@ -119,6 +138,8 @@ def main(
     set_seed(seed)
     if interpolation:
         drawn, name = interpolate(model, sets, interpolation, num), "interpolation"
+    elif traversal:
+        drawn, name = traverse(model, traversal, num, steps, seed), f"dimension_{traversal}"
     else:
         drawn, name = draw(model, sets, num, steps, prime), f"after_{prime}" if prime else "drawn"
     folder = exp_dir / "samples" / file_name(name)

@@ -77,6 +77,7 @@ for seed in $seeds; do
       --stop-stage 6 -- "training.seed=$seed" "training.epochs=$epochs" "training.schedule.peak=$rate" \
       loading.batch_size=32 loading.max_steps=100 $size $options "$@"
     experiments+=("exp/$corpus/vrnn/$exp")
+    python local/results.py "exp/$corpus/vrnn/$exp" >/dev/null
   done
 done
 
@@ -84,7 +85,6 @@ if [ ${#experiments[@]} -eq 0 ]; then
   echo "study.sh: --models and --seeds name no experiment" >&2
   exit 1
 fi
-for exp in "${experiments[@]}"; do python local/results.py "$exp" >/dev/null; done
 columns=
 for folder in "${experiments[0]}"/decode_*_bound; do
   set=${folder##*/decode_}

@@ -11,10 +11,9 @@ from plateau.config import cli
 from plateau.data.sequence_loading import SequenceBatch, SequenceLoader, make_batch
 from plateau.data.sequences import TRAIN, SequenceSet
 from plateau.models.bounds import BoundOptions, elbo, objective
-from plateau.training.distributed import join
 from plateau.training.experiment import Experiment
 from plateau.training.interfaces import Loss, LossFunction
-from plateau.training.recipe import Recipe, build_seeded, fit
+from plateau.training.recipe import Recipe, fit
 from vrnn.model import SequenceModel, build_model, corpus_of
 from vrnn.options import Options
 from vrnn.watch import make_watch
@@ -58,32 +57,14 @@ def main(exp_dir: Path) -> None:
         exp_dir: the experiment's folder, with its config.yaml
     """
     options = Experiment(exp_dir).options(Options)
-    workers = join()
-    recipe = build_seeded(options, build, workers)
     corpus = corpus_of(options)
-    dev = corpus.dev_set()  # there may be none
-    sets = {name: SequenceSet(corpus.root / name) for name in filter(None, (TRAIN, dev))}
-    loaders = {
-        name: SequenceLoader(
-            sequences,
-            options.loading,
-            train=name == TRAIN,
-            seed=options.training.seed,
-            rank=workers.rank,
-            world_size=workers.world_size,
-        )
-        for name, sequences in sets.items()
-    }
-    watched = sets[dev or TRAIN]
-    fit(
-        exp_dir,
-        options,
-        recipe,
-        (loaders[TRAIN], f"{loaders[TRAIN].total_size} steps"),
-        loaders.get(dev),
-        make_batch(watched[index] for index in range(min(WATCHED, len(watched)))),
-        workers,
-    )
+
+    def load(name: str, recipe: Recipe, **order: int) -> tuple[SequenceLoader, SequenceBatch]:
+        sequences = SequenceSet(corpus.root / name)
+        loader = SequenceLoader(sequences, options.loading, train=name == TRAIN, **order)
+        return loader, make_batch(sequences[i] for i in range(min(WATCHED, len(sequences))))
+
+    fit(exp_dir, options, build, corpus.dev_set(), load)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,15 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
-from lhotse import CutSet
 
 from plateau.config import T, UserError
-from plateau.data.loading import load_batch
 from plateau.training.checkpoint import set_seed
 from plateau.training.experiment import SpeechOptions
 from plateau.training.interfaces import AnyBatch
 from plateau.training.recipe import Recipe
 
 # Of data and of how it is gone through: these make no other model, or are other data.
-OTHERS = {field.name for field in fields(SpeechOptions)} | {"decoding"}
+OTHERS = {field.name for field in fields(SpeechOptions)} | {"decoding", "kind", "frames"}
 # Schedules, which may differ in steps that are not looked at, and bounds that are seldom reached.
 RARE = ("_steps", "floor")
 END = 10**9  # a step at which all of a loss counts
@@ -29,9 +27,9 @@ NOISE = 1.0  # that is added to parameters, so that a model is as sure of itself
 
 def check_changes(
     options: T,
-    defaults: T,
+    defaults: T | None,
     build: Callable[[T], Recipe],
-    cuts: CutSet,
+    batches: Sequence[AnyBatch],
     seed: int,
 ) -> list[str]:
     """Name the options of model and loss that differ from the default ones and change nothing.
@@ -44,17 +42,17 @@ def check_changes(
 
     Args:
         options: of the experiment
-        defaults: of its corpus and recipe
+        defaults: of its corpus and recipe; None: there are none
         build: makes the recipe of options
-        cuts: a few utterances, long ones and short ones
+        batches: two, of a few utterances, long ones and short ones: of one alone, an average over
+            batches is what it is whatever the weights
         seed: of all that is random
     """
-    names = [name for name in differing(options, defaults) if not name.endswith(RARE)]
+    different = [] if defaults is None else differing(options, defaults)
+    names = [name for name in different if not name.endswith(RARE)]
     if not names:
         return []
-    # Two batches: of one alone, an average over batches is what it is whatever the weights.
-    parts = [part for part in (list(cuts)[::2], list(cuts)[1::2]) if part]
-    batches = [load_batch(CutSet.from_cuts(part), options.features) for part in parts]
+    seen = f"{sum(len(batch.ids) for batch in batches)} {batches[0].things}"
     changed = _observed(options, build, batches, seed)
     notes = []
     for name in names:
@@ -66,8 +64,7 @@ def check_changes(
         if _same(changed, taken_back):
             notes.append(
                 f"{name} is {_shown(now)} in place of {_shown(before)}, and that changes neither "
-                f"the untrained model nor its loss on {len(cuts)} "
-                "utterances; is the part used that it is of?"
+                f"the untrained model nor its loss on {seen}; is the part used that it is of?"
             )
     return notes
 

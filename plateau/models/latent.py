@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+# A latent dimension, and how far it is kept from its prior's mean, in the prior's deviations.
+Held = tuple[int, float]
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -94,6 +97,15 @@ def mlp(sizes: list[int]) -> nn.Sequential:
 def padding_mask(lengths: Tensor, max_len: int) -> Tensor:
     """(N, T), true in the padding."""
     return torch.arange(max_len, device=lengths.device) >= lengths[:, None]
+
+
+def draw_latents(prior: Normal, held: Held | None = None) -> Tensor:
+    """Draw from a prior over (…, Z); what is held takes no random number from the others."""
+    latents = prior.sample()
+    if held:
+        dim, deviations = held
+        latents[..., dim] = prior.mean[..., dim] + deviations * prior.stddev[..., dim]
+    return latents
 
 
 def make_terms(

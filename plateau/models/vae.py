@@ -12,7 +12,16 @@ from torch.distributions import Normal
 
 from plateau.config import UserError
 from plateau.models.distributions import OutputOptions, make_output
-from plateau.models.latent import GaussianLayer, LatentModel, Terms, make_terms, mlp, padding_mask
+from plateau.models.latent import (
+    GaussianLayer,
+    Held,
+    LatentModel,
+    Terms,
+    draw_latents,
+    make_terms,
+    mlp,
+    padding_mask,
+)
 from plateau.ranges import SIZE, above, at_least, check_options
 
 
@@ -103,9 +112,10 @@ class Vae(LatentModel):
         return make_terms(log_prob, posterior, prior, latents, hidden, lengths)
 
     @torch.no_grad()
-    def sample(self, num: int, steps: int = 1) -> Tensor:
-        """Draw images (num, steps, D)."""
-        latents = torch.randn(num, steps, self.latent_dim).to(next(self.parameters()))
+    def sample(self, num: int, steps: int = 1, held: Held | None = None) -> Tensor:
+        """Draw images (num, steps, D), with a latent dimension ``held`` if that is given."""
+        zeros = next(self.parameters()).new_zeros(num, steps, self.latent_dim)
+        latents = draw_latents(Normal(zeros, torch.ones_like(zeros)), held)
         return self.output.sample(self.decode(latents))
 
     @torch.no_grad()

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from plateau.models.distributions import OutputOptions, make_output
-from plateau.models.latent import GaussianLayer, LatentModel, Terms, make_terms, mlp, padding_mask
+from plateau.models.latent import (
+    GaussianLayer,
+    Held,
+    LatentModel,
+    Terms,
+    draw_latents,
+    make_terms,
+    mlp,
+    padding_mask,
+)
 from plateau.ranges import SIZE, above, at_least, check_options
 
 State = tuple[Tensor, ...]  # of a cell: h, and an LSTM's c, each (N, H)
@@ -98,8 +107,17 @@ class Vrnn(LatentModel):
         return make_terms(log_prob, posterior, self._prior(past), latents, hidden, lengths)
 
     @torch.no_grad()
-    def sample(self, num: int, steps: int, prime: Tensor | None = None) -> Tensor:
-        """Draw sequences (num, steps, D), in continuation of ``prime`` (T, D) if that is given."""
+    def sample(
+        self, num: int, steps: int, prime: Tensor | None = None, held: Held | None = None
+    ) -> Tensor:
+        """Draw sequences (num, steps, D).
+
+        Args:
+            num: how many.
+            steps: of each.
+            prime: (T, D), what they go on with.
+            held: a latent dimension that is not drawn.
+        """
         parameter = next(self.parameters())
         state = self._start(num, parameter)
         if prime is not None:
@@ -109,7 +127,7 @@ class Vrnn(LatentModel):
         drawn = []
         for _ in range(steps):
             past = state[0]
-            z_feature = self.phi_z(self._prior(past).sample())
+            z_feature = self.phi_z(draw_latents(self._prior(past), held))
             x = self.output.sample(self.decoder(torch.cat([z_feature, past], dim=1)))
             state = self._recur(self.phi_x(x), z_feature, state)
             drawn.append(x)

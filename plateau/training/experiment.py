@@ -149,6 +149,11 @@ class Experiment:
         names = ", ".join(folder.name for folder in folders)
         print(f"not among the sets and methods any more, kept in {aside}: {names}")
 
+    def defaults(self, cls: type[T]) -> T | None:
+        """The options that experiments of its corpus and recipe start from, if a file has them."""
+        path = default_config(self.corpus, self.path.resolve().parent.name)
+        return load(cls, path) if path.exists() else None
+
     def options(self, cls: type[T], section: str | None = None) -> T:
         """The options as the run stored them."""
         return load(cls, self.config, section)

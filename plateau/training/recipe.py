@@ -14,7 +14,7 @@ from plateau.data.loading import BatchLoader, load_batch
 from plateau.data.tokens import read_lang
 from plateau.training import checkpoint
 from plateau.training.checkpoint import set_seed
-from plateau.training.distributed import Workers, join
+from plateau.training.distributed import join
 from plateau.training.experiment import (
     Experiment,
     ExperimentOptions,
@@ -86,27 +86,12 @@ def load_final(
     return options, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def build_seeded(
-    options: ExperimentOptions, build: Callable[[T], Recipe], workers: Workers
-) -> Recipe:
-    """An untrained recipe: the same model in all processes, but not the same dropout."""
-    set_seed(options.training.seed)
-    recipe = build(options)
-    if not workers.is_main:
-        set_seed(options.training.seed + workers.rank)
-    return recipe
-
-
 def train(exp_dir: Path, options: SpeechOptions, build: Callable[[SpeechOptions], Recipe]) -> None:
     """Train an experiment on speech, or go on with it; in all processes of `torchrun`."""
     corpus = corpus_of(options)
     tokenizer = read_lang(lang_dir(options))
-    workers = join()
-    recipe = build_seeded(options, build, workers)
 
-    dev = corpus.dev_set()  # there may be none
-    loaders = {}
-    for set_name in filter(None, (TRAIN, dev)):
+    def load(set_name: str, recipe: Recipe, **order: int) -> tuple[Loader, AnyBatch]:
         cuts = long_enough(
             corpus.cuts(set_name),
             tokenizer,
@@ -114,58 +99,50 @@ def train(exp_dir: Path, options: SpeechOptions, build: Callable[[SpeechOptions]
             recipe.frames_needed,
             exp_dir / "log" / f"left_out_{set_name}.txt",
         )
-        if set_name == (dev or TRAIN):
-            watched = cuts.subset(first=min(WATCHED, len(cuts)))
-        loaders[set_name] = BatchLoader(
-            cuts,
-            options.loading,
-            options.features,
-            shuffle=set_name == TRAIN,
-            seed=options.training.seed,
-            rank=workers.rank,
-            world_size=workers.world_size,
-        )
-    hours = loaders[TRAIN].total_size / 3600
-    fit(
-        exp_dir,
-        options,
-        recipe,
-        (loaders[TRAIN], f"{hours:.2f} h of training speech"),
-        loaders.get(dev),
-        load_batch(watched, options.features),
-        workers,
-    )
+        shuffle = set_name == TRAIN
+        loader = BatchLoader(cuts, options.loading, options.features, shuffle=shuffle, **order)
+        return loader, load_batch(cuts.subset(first=min(WATCHED, len(cuts))), options.features)
+
+    fit(exp_dir, options, build, corpus.dev_set(), load)
 
 
 def fit(
     exp_dir: Path,
     options: ExperimentOptions,
-    recipe: Recipe,
-    train: tuple[Loader, str],
-    dev: Loader | None,
-    watched: AnyBatch,
-    workers: Workers,
+    build: Callable[[T], Recipe],
+    dev: str,
+    load: Callable[..., tuple[Loader, AnyBatch]],
 ) -> None:
-    """Train a recipe on whatever its loaders give, or go on with it; then leave the workers.
+    """Train an experiment on whatever its loaders give, or go on with it; in all processes.
 
     Args:
         exp_dir: the experiment's folder.
         options: they go into the checkpoints.
-        recipe: made by `build_seeded`.
-        train: loader of the training set, and how much that is, in words.
-        dev: loader of the development set, if there is one.
-        watched: the batch that TensorBoard shows.
-        workers: of which this process is one.
+        build: makes the untrained recipe; all processes get the same model, each its own dropout.
+        dev: the development set; "": there is none.
+        load: given a set's name, the recipe, and a loader's ``seed``, ``rank`` and ``world_size``:
+            the set's loader, and the batch of the set that TensorBoard shows.
     """
-    loader, amount = train
+    workers = join()
+    seed = options.training.seed
+    set_seed(seed)
+    recipe = build(options)
+    if not workers.is_main:
+        set_seed(seed + workers.rank)
+    loaders, watched = {}, None
+    for name in filter(None, (TRAIN, dev)):
+        order = {"seed": seed, "rank": workers.rank, "world_size": workers.world_size}
+        loaders[name], watched = load(name, recipe, **order)
     if workers.is_main:
         parameters = sum(p.numel() for p in recipe.model.parameters())
+        size, unit = loaders[TRAIN].total_size, loaders[TRAIN].unit
+        amount = f"{size / 3600:.2f} h of training speech" if unit == "s" else f"{size:.0f}{unit}"
         print(f"{parameters / 1e6:.2f} M parameters, {amount} an epoch")
     trainer = Trainer(
         recipe.model,
         recipe.loss_function,
-        loader,
-        dev,
+        loaders[TRAIN],
+        loaders.get(dev),
         options.training,
         exp_dir,
         workers,

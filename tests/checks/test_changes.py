@@ -1,18 +1,28 @@
 """Options that do nothing are named, and no others."""
 
 import pytest
+import torch
+from lhotse import CutSet
 
 import conformer_ctc.options
 import conformer_ctc.train
 import transducer.options
 import transducer.train
+import vrnn.options
+import vrnn.train
 from plateau.checks.changes import check_changes, differing
 from plateau.config import resolve
+from plateau.data.features import FeatureOptions
+from plateau.data.loading import load_batch
+from plateau.data.sequence_loading import SequenceBatch
 from plateau.models.ctc import CtcModel
 from plateau.models.transducer import TransducerModel
+from plateau.models.vae import Vae
+from plateau.models.vrnn import Vrnn
 from plateau.training.recipe import Recipe
 from tests.training.toy import make_cut_set
 from tests.use_options import TOKENIZER
+from vrnn.model import SequenceModel
 
 FEATURES, VOCAB = 20, 5
 SMALL = [
@@ -23,14 +33,15 @@ OF_TRANSDUCER = ["predictor.dim=8", "joiner.dim=8", "loss.ctc_layers=[1]", "loss
 
 
 @pytest.fixture(scope="module")
-def cuts(tmp_path_factory):
-    """Six utterances with features, of words that the tokenizer has."""
+def batches(tmp_path_factory):
+    """Two of three utterances each, of words that the tokenizer has."""
     folder = tmp_path_factory.mktemp("changes")
     found = make_cut_set(folder, count=6)
     texts = ["ab", "cc ab", "ab cc ab", "cc", "ab ab", "cc ab"]
     for cut, text in zip(found, texts, strict=True):
         cut.supervisions[0].text = text
-    return found
+    parts = (CutSet.from_cuts(list(found)[n::2]) for n in range(2))
+    return [load_batch(part, FeatureOptions()) for part in parts]
 
 
 def build_ctc(options):
@@ -46,28 +57,44 @@ def build_transducer(options):
     return Recipe(model, transducer.train.make_loss(model, TOKENIZER, options.loss))
 
 
+def build_latent(options):
+    core = Vae(3, options.vae) if options.model == "vae" else Vrnn(3, options.vrnn)
+    model = SequenceModel(core, 3)
+    return Recipe(model, vrnn.train.make_loss(model, options.bound))
+
+
+def sequences():
+    """Two batches of strokes."""
+    lengths = torch.tensor([5, 3])
+    values = [torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(n)) for n in range(2)]
+    return [
+        SequenceBatch(torch.cat([x[..., :2], x[..., 2:].gt(0).float()], 2), lengths, ["a", "b"])
+        for x in values
+    ]
+
+
 RECIPES = {
     "ctc": (conformer_ctc.options.Options, build_ctc, SMALL),
     "transducer": (transducer.options.Options, build_transducer, SMALL + OF_TRANSDUCER),
 }
 
 
-def named(cuts, recipe, overrides, base=()):
+def named(batches, recipe, overrides, base=()):
     """Names of the options that the notes are of."""
     kind, build, small = RECIPES[recipe]
     defaults = resolve(kind, {}, [*small, *base])
     options = resolve(kind, {}, [*small, *base, *overrides])
-    notes = check_changes(options, defaults, build, cuts, seed=1)
+    notes = check_changes(options, defaults, build, batches, seed=1)
     for note in notes:
         assert note.endswith("nor its loss on 6 utterances; is the part used that it is of?")
     return [note.split(" ")[0] for note in notes]
 
 
-def test_what_is_said(cuts):
+def test_what_is_said(batches):
     kind, build, small = RECIPES["transducer"]
     defaults = resolve(kind, {}, small)
     options = resolve(kind, {}, [*small, "loss.focal_factor=2"])
-    assert check_changes(options, defaults, build, cuts, 1) == [
+    assert check_changes(options, defaults, build, batches, 1) == [
         "loss.focal_factor is 2.0 in place of 0.0, and that changes neither the untrained model "
         "nor its loss on 6 utterances; is the part used that it is of?"
     ]
@@ -88,8 +115,8 @@ IDLE = [
 
 
 @pytest.mark.parametrize(("recipe", "overrides", "base"), IDLE)
-def test_what_does_nothing_is_named(cuts, recipe, overrides, base):
-    assert named(cuts, recipe, overrides, base) == [overrides[0].partition("=")[0]]
+def test_what_does_nothing_is_named(batches, recipe, overrides, base):
+    assert named(batches, recipe, overrides, base) == [overrides[0].partition("=")[0]]
 
 
 EFFECTIVE = [
@@ -125,25 +152,53 @@ EFFECTIVE = [
 
 
 @pytest.mark.parametrize(("recipe", "overrides", "base"), EFFECTIVE)
-def test_what_does_something_is_not_named(cuts, recipe, overrides, base):
-    assert named(cuts, recipe, overrides, base) == []
+def test_what_does_something_is_not_named(batches, recipe, overrides, base):
+    assert named(batches, recipe, overrides, base) == []
 
 
-def test_of_several_only_those_that_do_nothing_are_named(cuts):
+OF_LATENTS = [  # overrides, what they are compared with, and whether they do nothing
+    (["vae.hidden_dim=9"], [], True),
+    (["vrnn.output.bins=9"], [], True),
+    (["vrnn.output.masked_dim=9"], [], True),
+    (["vrnn.output.masked_dim=9"], ["vrnn.output.autoregressive=true"], False),
+    (["vrnn.latent_dim=9"], ["vrnn.kind=rnn"], True),
+    (["vrnn.latent_dim=9"], [], False),
+    (["bound.kl_weight=0.5"], ["vrnn.kind=rnn"], True),
+    (["bound.kl_weight=0.5"], [], False),
+    (["bound.free_nats=0.5", "bound.free_nats_steps=0"], [], False),
+    (["bound.kl_schedule=linear"], [], False),
+    (["bound.analytic_kl=false"], [], False),
+    (["model=vae", "vae.output.kind=strokes"], [], False),
+    (["frames.frame_length=80", "kind=frames", "loading.batch_size=3"], [], False),
+]
+
+
+@pytest.mark.parametrize(("overrides", "base", "idle"), OF_LATENTS)
+def test_models_with_latent_variables(overrides, base, idle):
+    small = ["vrnn.hidden_dim=8", "vrnn.feature_dim=8", "vrnn.latent_dim=2", *base]
+    defaults = resolve(vrnn.options.Options, {}, small)
+    options = resolve(vrnn.options.Options, {}, [*small, *overrides])
+    notes = check_changes(options, defaults, build_latent, sequences(), 1)
+    assert [note.split(" ")[0] for note in notes] == [overrides[0].split("=")[0]] * idle
+    assert all("nor its loss on 4 sequences; is" in note for note in notes)
+
+
+def test_of_several_only_those_that_do_nothing_are_named(batches):
     overrides = [
         "encoder.blstm.dim=16",
         "loss.viterbi=0.1",
         "loss.prior.decay=0",
         "loss.topology=hmm",
     ]
-    assert named(cuts, "ctc", overrides) == ["encoder.blstm.dim", "loss.prior.decay"]
+    assert named(batches, "ctc", overrides) == ["encoder.blstm.dim", "loss.prior.decay"]
 
 
-def test_an_experiment_with_the_default_options_costs_nothing(cuts):
+def test_an_experiment_with_the_default_options_costs_nothing(batches):
     options = resolve(conformer_ctc.options.Options, {}, SMALL)
 
     def build(options):
         raise AssertionError
 
     assert list(differing(options, options)) == []
-    assert check_changes(options, options, build, cuts, 1) == []
+    assert check_changes(options, options, build, batches, 1) == []
+    assert check_changes(options, None, build, batches, 1) == []

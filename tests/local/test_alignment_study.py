@@ -51,7 +51,9 @@ def test_every_setting_is_an_experiment_of_its_own(study, tmp_path):
     done = study("--settings", settings, "--seeds", "1 2", "--", "training.epochs=3")
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| exp/")]
-    assert len(rows) == 15 and all("(median of 2) | " in row and "| 1.50 |" in row for row in rows)
+    assert len(rows) == 15
+    assert all("(median of 2 seeds, min to max) | " in row for row in rows)
+    assert all("| 1.50 (1.50 to 1.50) |" in row for row in rows)
 
     def options(recipe, name):
         path = tmp_path / f"exp/espeak/{recipe}/study-{name}-seed2/config.yaml"

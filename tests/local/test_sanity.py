@@ -78,14 +78,12 @@ def test_planted_mistakes_are_told(job, load_script, monkeypatch, recipe, module
 
 
 def test_other_recipes_and_texts_without_words_are_refused(job, load_script):
-    exp_dir = Path("exp/toy/vrnn/x")
-    config.save(
-        config.resolve(options_class("vrnn"), {"data_dir": "data/toy"}), exp_dir / "config.yaml"
-    )
-    with pytest.raises(
-        UserError, match="exp/toy/vrnn/x: vrnn takes no speech; its stage 4 has such"
-    ):
-        load_script("sanity").main(exp_dir)
+    for recipe in ("vrnn", "masked_window"):
+        exp_dir = Path("exp/toy", recipe, "x")
+        options = config.resolve(options_class(recipe), {"data_dir": "data/toy"})
+        config.save(options, exp_dir / "config.yaml")
+        with pytest.raises(UserError, match=f"{exp_dir}: {recipe} has no search for tokens, whose"):
+            load_script("sanity").main(exp_dir)
     job.prepare()
     sanity = load_script("sanity")
     tokenizer = sanity.read_lang(Path("data/toy/lang_word"))

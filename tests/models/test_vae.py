@@ -81,6 +81,16 @@ def test_samples_are_of_the_model():
     assert ((products.mean(0) - expected).abs() < 4 * products.std(0) / 10000**0.5).all()
 
 
+def test_a_latent_that_is_held_moves_the_sample_by_its_weights():
+    drawn = []
+    for held in (-2.0, 1.0):
+        torch.manual_seed(0)
+        drawn.append(vae_of(W, MEAN, SIGMA).sample(5, 4, held=(1, held)))
+    found = drawn[1] - drawn[0]
+    torch.testing.assert_close(found, (3 * W[:, 1]).expand_as(found))
+    assert drawn[0].std(0).min() > 0.1
+
+
 def make(kind, shape, output=None):
     torch.manual_seed(0)
     options = VaeOptions(kind, 4, 12, channels=3, output=output or VaeOutputOptions())

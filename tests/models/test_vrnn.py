@@ -289,6 +289,45 @@ def test_a_sample_goes_on_from_what_it_is_primed_with():
     assert not ((unprimed.mean(0) - expected).abs() < errors).all()
 
 
+@pytest.mark.parametrize("kind", ["vrnn", "vrnn_i"])
+def test_by_hand_a_latent_that_is_held_moves_the_sample_by_what_it_must(kind):
+    """x = C (m + held √P) + noise and m' = A m + A K (x - C m), with the same noise each time."""
+    steps, drawn = 20, []
+    for held in (-1.5, 1.5):
+        torch.manual_seed(4)
+        drawn.append(vrnn_of(TRUTH, kind).sample(3, steps, held=(0, held)))
+    C, P = TRUTH.emission[:, 0], TRUTH.initial.item()
+    K = P * C @ (P * torch.outer(C, C) + TRUTH.emission_noise).inverse()
+    A, apart, expected = TRUTH.transition.item(), 0.0, []
+    for _ in range(steps):
+        expected.append(C * (apart + 3 * P**0.5))
+        apart = A * apart + A * (K @ C).item() * 3 * P**0.5
+    found = drawn[1] - drawn[0]
+    assert expected[-1][0] > 1.5 * expected[0][0]  # what is held adds up
+    torch.testing.assert_close(found, torch.stack(expected).expand_as(found), atol=1e-6, rtol=0)
+    assert drawn[0].std(0).min() > 0.1  # the noise is there
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "mixture", "strokes", "bernoulli", "logistics"])
+def test_a_latent_that_is_held_changes_no_other_random_number(kind):
+    """Where nothing depends on it, all is the same to the bit; the other has its effect."""
+    torch.manual_seed(0)
+    output = OutputOptions(kind, 3, masked_dim=6, bins=64)
+    model = Vrnn(D, VrnnOptions("vrnn", "gru", H, Z, 4, 3, output=output)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+        model.phi_z[0].weight[:, 0] = 0
+    drawn, after = [], []
+    for held in (None, (0, -2.0), (0, 2.0), (1, 2.0)):
+        torch.manual_seed(4)
+        drawn.append(model.sample(2, 30, held=held))
+        after.append(torch.rand(()).item())
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[3])
+    assert len(set(after)) == 1
+
+
 @every
 def test_samples_have_a_shape_and_a_seed(kind, cell):
     model, (x, _) = make(kind, cell), batch()

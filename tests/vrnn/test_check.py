@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +56,16 @@ def test_what_comes_after_the_end_is_told(capsys):
     said_of = [line for line in said(capsys) if line.startswith("note: ")]
     assert "the training has 6 steps: the learning rate does not reach" in said_of[0]
     assert "bound.kl_steps is 10000, and the training has 6 steps: the factor of" in said_of[1]
+
+
+def test_an_option_that_does_nothing_is_told(capsys):
+    exp_dir = start("strokes", "vae.latent_dim=7", "training.schedule.warmup_steps=2")
+    Path("vrnn/conf").mkdir(parents=True)
+    Path("vrnn/conf/default.yaml").touch()
+    main(exp_dir)
+    (note,) = (line for line in said(capsys) if line.startswith("note: "))
+    assert note.startswith("note: vae.latent_dim is 7 in place of 20, and that changes neither")
+    assert "nor its loss on 4 sequences; is the part used that it is of?" in note
 
 
 def test_planted_the_seed_s_mistake_is_an_error(monkeypatch):

@@ -41,3 +41,18 @@ def test_what_is_given_stays_and_what_follows_is_drawn(model):
     assert both.shape == (2, 9, 3)
     assert torch.equal(both[:, :4], given.expand(2, 4, 3))
     assert not torch.equal(both[0, 4:], both[1, 4:])
+
+
+def test_a_traversal_is_drawn_with_the_same_numbers_each_time(model):
+    torch.manual_seed(7)
+    after = torch.rand(2)
+    torch.manual_seed(7)
+    first = torch.rand(())
+    drawn = model.traversed(2, [-1.0, 1.0, -1.0], 8, seed=3)
+    assert torch.rand(()) == after[1] and first == after[0]  # others are drawn as without it
+    assert drawn.shape == (3, 8, 3)
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+    torch.manual_seed(3)
+    alone = model.denormalised(model.core.sample(1, 8, held=(2, 1.0)))
+    assert torch.equal(drawn[1:2], alone)
+    assert not torch.equal(drawn, model.traversed(2, [-1.0, 1.0, -1.0], 8, seed=4))

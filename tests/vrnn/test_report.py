@@ -206,22 +206,52 @@ def test_the_kl_of_each_dimension_is_that_of_the_model(made):
         assert "2 of 4 say more than 0.01 nats a step" in made.page.text
 
 
-def test_a_traversal_has_a_row_for_each_dimension_that_is_used(made):
-    if made.kind != "images":
-        assert "Latent traversal" not in made.text
-        return
+def test_a_traversal_has_those_that_are_used_each_held(made):
     shown = made.section("Latent traversal")
-    assert "The 2 dimensions that say the most" in shown
-    images = contents(shown, "image/png")
-    assert len(images) == 2 * len(report.HELD)
-    latents = torch.tensor([[0.0, 2.0, 0.0, 0.0]])
-    expected = made.model.core.output.mean(made.model.core.decode(latents)).detach()
-    last = next(
-        n for n, alt in enumerate(re.findall('alt="(.*?)"', shown)) if alt == "1 at 2"
-    )  # the second row
-    with Image.open(io.BytesIO(images[last])) as image:
-        grey = 255 * (1 - expected.reshape(3, 4))
-        np.testing.assert_allclose(np.asarray(image), grey, atol=0.51)
+    if not made.model.core.latent_dim:
+        assert "None: this model has no latents." in shown
+        return
+    if made.kind == "images":
+        assert "dimensions that say the most, 2 of 2" in shown and "is at its mean" in shown
+        latents = torch.tensor([[0.0, 2.0, 0.0, 0.0]])
+        expected = made.model.core.output.mean(made.model.core.decode(latents)).detach()
+        names, pngs = re.findall('alt="(.*?)"', shown), contents(shown, "image/png")
+        assert names == [f"{dim} at {value:g}" for dim in (0, 1) for value in report.HELD]
+        with Image.open(io.BytesIO(pngs[-1])) as image:
+            grey = 255 * (1 - expected.reshape(3, 4))
+            np.testing.assert_allclose(np.asarray(image), grey, atol=0.51)
+        return
+    assert "with the same random numbers" in shown
+    dims = [int(dim) for dim in re.findall(r"<h3>dimension (\d)</h3>", shown)]
+    assert len(dims) == 3
+    largest = float(re.search(r"<title>(.*?)</title>", made.section("Latent dimensions"))[1])
+    assert largest > 0.1
+    names = re.findall("<figcaption>(.*?)</figcaption>", shown)
+    assert names == [f"{dim} at {value}" for dim in dims for value in (-2, -1, 0, 1, 2)]
+    expected = made.model.traversed(dims[1], [-1.0], 14, seed=1)[0]  # 14 is the usual length
+    if made.kind == "strokes":
+        svg = re.findall("<svg.*?</svg>", shown)[6]
+        found = np.concatenate([points for _, points in paths(svg)])
+        wanted = np.concatenate(to_strokes(expected.double().numpy()))
+        np.testing.assert_allclose(found, wanted, atol=0.0051)
+    else:
+        samples, _ = soundfile.read(io.BytesIO(contents(shown, "audio/wav")[6]), dtype="int16")
+        wanted = 32767 * expected.flatten().clamp(-1, 1)
+        np.testing.assert_allclose(samples, wanted, atol=0.51)
+
+
+def test_latents_that_say_nothing_are_not_traversed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["vrnn.kind=vrnn_i", "vrnn.min_sigma=1"]
+    _, model = make("strokes", asked)
+    last = model.core.encoder[-1].linear  # mean 0, sigma 1 and almost nothing
+    torch.nn.init.zeros_(last.weight)
+    last.bias.data = torch.tensor([0.0] * 4 + [-20.0] * 4)
+    exp_dir, _ = make("strokes", asked, model.state_dict())
+    report.main(exp_dir)
+    page = (exp_dir / "report" / "index.html").read_text(encoding="utf-8")
+    section = page.split("<h2>Latent traversal</h2>")[1].split("<h2")[0]
+    assert section.strip() == "<p>None: no dimension says more than 0.01 nats a step.</p>"
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,23 @@ def test_an_interpolation_goes_from_one_image_again_to_the_other(models):
     assert (exp_dir / "samples/interpolation/samples.png").stat().st_size > 1000
 
 
+def test_a_traversal_goes_from_minus_two_to_two(models):
+    exp_dir, model = models["strokes"]
+    arguments = ("--traversal", "3", "--num", "3", "--steps", "20", "--seed", "2")
+    run("vrnn/sample.py", str(exp_dir), *arguments)
+    folder = exp_dir / "samples" / "dimension_3"
+    for number, values in enumerate(model.traversed(3, [-2.0, 0.0, 2.0], 20, seed=2), start=1):
+        assert_drawn(folder / f"{number}.svg", values)
+    assert len(list(folder.glob("*.svg"))) == 3
+
+
+def test_a_model_without_latents_has_nothing_to_traverse(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exp_dir, _ = make("strokes", ["vrnn.kind=rnn"])
+    with pytest.raises(UserError, match="--traversal: this model has no latents"):
+        sample.main(exp_dir, traversal="0")
+
+
 def test_sound_is_a_file_at_the_corpus_rate(models):
     exp_dir, model = models["frames"]
     run("vrnn/sample.py", str(exp_dir), "--num", "2", "--steps", "7")
@@ -137,7 +154,7 @@ def test_an_id_becomes_a_folder_within_the_experiments(models):
 
 def test_the_commands_of_the_docstring_work(models):
     commands = re.findall(r"^python (.*?)(?:  +.*)?$", sample.__doc__, re.MULTILINE)
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         corpus = "images" if "digits" in command else "strokes"
         command = re.sub(r"exp/\w+/vrnn/default", str(models[corpus][0]), command)
@@ -154,7 +171,14 @@ def test_the_commands_of_the_docstring_work(models):
         ("images", {"interpolation": "a,b,c"}, "--interpolation a,b,c: give two ids, with a"),
         ("images", {"prime": "test-0"}, "--prime: this model is no recurrent one: try --inter"),
         ("strokes", {"interpolation": "test-0,test-1"}, "--interpolation: this model is recurrent"),
-        ("images", {"prime": "a", "interpolation": "a,b"}, "--prime and --interpolation: give one"),
+        ("images", {"prime": "a", "interpolation": "a,b"}, "--prime, --interpolation, --traversal"),
+        (
+            "strokes",
+            {"prime": "a", "traversal": "1"},
+            "--prime, --interpolation, --traversal: give",
+        ),
+        ("strokes", {"traversal": "4"}, "--traversal 4: the latent dimensions are 0 to 3"),
+        ("images", {"traversal": "-1"}, "--traversal -1: the latent dimensions are 0 to 3"),
         ("strokes", {"num": 0}, "--num 0 --steps 0: draw 1 to 1000"),
         ("strokes", {"steps": -1}, "--num 8 --steps -1: draw 1 to 1000"),
     ],

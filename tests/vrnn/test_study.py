@@ -19,7 +19,8 @@ def test_all_models_have_as_many_parameters(study, tmp_path, corpus, dim, number
     assert done.returncode == 0, done.stderr
     rows = rows_of(done.stdout)
     assert len(rows) == number
-    assert all("(median of 2) |" in row and row.endswith("| 0.250 | 7 |") for row in rows)
+    assert all("(median of 2 seeds, min to max) |" in row for row in rows)
+    assert all(row.endswith("| 0.250 (0.250 to 0.250) | 7 (7 to 7) |") for row in rows)
 
     sizes = {}
     for folder in sorted((tmp_path / f"exp/{corpus}/vrnn").glob("*-seed2")):
