@@ -1,5 +1,6 @@
 """Stage 6: decode the test sets with the final model, fill holes in their texts, and score."""
 
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -7,7 +8,7 @@ from torch import Tensor
 from masked_text.holes import fill_methods, fill_test_sets
 from masked_text.options import DecodingOptions, Options
 from masked_text.train import build_model
-from plateau.config import cli
+from plateau.config import UserError, cli
 from plateau.data.corpus import TRAIN
 from plateau.data.tokens import read_lang
 from plateau.decoding.ctc import Hypothesis, greedy_search, one_best
@@ -38,7 +39,9 @@ def decoder(
     def greedy(encoder_out: Tensor, lengths: Tensor) -> list[Hypothesis]:
         return greedy_search(model.ctc.scores(encoder_out), lengths)
 
-    def masked(encoder_out: Tensor, lengths: Tensor) -> list[Hypothesis]:
+    def masked(
+        encoder_out: Tensor, lengths: Tensor, correct_lengths: bool = False
+    ) -> list[Hypothesis]:
         log_probs = model.ctc.scores(encoder_out)
         return mask_predict(
             model.decoder,
@@ -48,9 +51,19 @@ def decoder(
             decoding.rounds,
             decoding.order,
             decoding.corrections,
+            correct_lengths,
         )
 
-    found: dict[str, Search] = {"greedy": single(greedy), "mask_predict": single(masked)}
+    if "mask_predict_lengths" in decoding.methods and not model.decoder.max_length:
+        raise UserError(
+            "decoding.methods has mask_predict_lengths, and decoder.max_length is 0: the model did "
+            "not learn lengths"
+        )
+    found: dict[str, Search] = {
+        "greedy": single(greedy),
+        "mask_predict": single(masked),
+        "mask_predict_lengths": single(partial(masked, correct_lengths=True)),
+    }
     if "lexicon" in decoding.methods:
         tokenizer = read_lang(lang_dir(options))
         words = unigram(corpus_of(options).texts(TRAIN), tokenizer, decoding.lm_scale)

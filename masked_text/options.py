@@ -51,6 +51,8 @@ class DecodingOptions(CommonDecodingOptions):
 
             - greedy: the likeliest label of each frame, by CTC alone
             - mask_predict: of that, tokens of a low posterior are masked and found by the decoder
+            - mask_predict_lengths: the same, and the decoder says how many tokens there are; for
+              models trained with a decoder.max_length
             - lexicon: the best path of CTC through words of the training transcripts only, by k2; a
               word that was not in training cannot be heard
 
@@ -71,7 +73,7 @@ class DecodingOptions(CommonDecodingOptions):
         search_beam: states that lie further than this below the best (nats) are dropped
     """
 
-    methods: tuple[Literal["greedy", "mask_predict", "lexicon"], ...] = (
+    methods: tuple[Literal["greedy", "mask_predict", "mask_predict_lengths", "lexicon"], ...] = (
         "greedy",
         "mask_predict",
         "lexicon",

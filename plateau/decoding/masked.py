@@ -28,12 +28,9 @@ def mask_predict(
     rounds: int = 4,
     order: str = "confidence",
     corrections: int = 0,
+    lengths: bool = False,
 ) -> list[Hypothesis]:
     """Greedy search of CTC, whose tokens of low posterior are found anew; the others stay.
-
-    A decoder with a ``max_length`` first finds how many tokens there are in place of those, and
-    whether there are some where CTC says that there is none, but is not sure: see
-    `plateau.data.pieces`.
 
     Args:
         decoder: finds masked tokens.
@@ -43,6 +40,9 @@ def mask_predict(
         rounds: see `fill_masks`.
         order: see `fill_masks`.
         corrections: see `fill_masks`.
+        lengths: a decoder with a ``max_length`` first finds how many tokens there are in place of
+            those that are masked, and whether there are some where CTC says that there is none, but
+            is not sure: see `plateau.data.pieces`.
 
     Returns:
         N hypotheses; the score is the sum of the log posteriors, those that CTC or the decoder gave
@@ -56,7 +56,7 @@ def mask_predict(
         for h in hypotheses
     ]
     given = rows
-    if decoder.max_length:
+    if lengths:
         missing = missing_tokens(log_probs, hypotheses, memory, threshold)
         given, memory = find_lengths(decoder, rows, missing, memory)
     device = memory.values.device

@@ -16,7 +16,7 @@ V, MASK = 5, 5
 class Table:
     """Says at each place what a table says, and which tokens it was given."""
 
-    mask_id, max_length = MASK, 0
+    mask_id = MASK
 
     def __init__(self, probs):
         self.log_probs = torch.tensor(probs).log()  # (U, V)
@@ -159,21 +159,21 @@ class Counting(Alternating):
 def test_a_token_that_was_left_out_is_found_where_blank_is_not_sure():
     frames = [(1, 0.99), (0, 0.7, 2), (3, 0.99), (0, 0.99)]
     decoder = Counting([1, 1, 1])
-    (found,) = mask_predict(decoder, *heard(frames), threshold=0.9)
+    (found,) = mask_predict(decoder, *heard(frames), threshold=0.9, lengths=True)
     assert decoder.given == [[1, MASK, 3]]
     assert decoder.places == [[0, 1, 2, 2]]
     assert (found.tokens, found.frames) == ((1, 2, 3), (0, 1, 2))
-    (found,) = mask_predict(Counting([1, 0, 1]), *heard(frames), threshold=0.9)
+    (found,) = mask_predict(Counting([1, 0, 1]), *heard(frames), threshold=0.9, lengths=True)
     assert (found.tokens, found.frames) == ((1, 3), (0, 2))
     decoder = Counting([])
-    (found,) = mask_predict(decoder, *heard(frames), threshold=0.6)
+    (found,) = mask_predict(decoder, *heard(frames), threshold=0.6, lengths=True)
     assert (found.tokens, decoder.given) == ((1, 3), [])
 
 
 def test_a_token_that_is_not_there_goes():
     frames = spaced([1, 4, 2], [0.99, 0.5, 0.99])
     decoder = Counting([1, 0, 1])
-    (found,) = mask_predict(decoder, *heard(frames), threshold=0.9)
+    (found,) = mask_predict(decoder, *heard(frames), threshold=0.9, lengths=True)
     assert decoder.given == [[1, MASK, 2]]
     assert found.tokens == (1, 2)
     assert found.frames == (0, 4)
@@ -182,14 +182,16 @@ def test_a_token_that_is_not_there_goes():
 def test_pieces_are_half_as_long_as_they_may_become():
     frames = spaced([1, 2, 3, 4], [0.5, 0.5, 0.5, 0.99])
     decoder = Counting([3, 0, 1])
-    (found,) = mask_predict(decoder, *heard(frames, [(0, 1.0)]), threshold=0.9, rounds=0)[:1]
+    (found,) = mask_predict(
+        decoder, *heard(frames, [(0, 1.0)]), threshold=0.9, rounds=0, lengths=True
+    )[:1]
     assert decoder.given[0] == [MASK, MASK, 4]
     assert found.tokens == (1, 2, 3, 4)
 
 
 def test_more_tokens_than_frames_are_not_taken():
     decoder = Counting([4, 1])
-    (found,) = mask_predict(decoder, *heard([(1, 0.5), (2, 0.99)]), threshold=0.9)
+    (found,) = mask_predict(decoder, *heard([(1, 0.5), (2, 0.99)]), threshold=0.9, lengths=True)
     assert found.tokens == (1, 2)
 
 
