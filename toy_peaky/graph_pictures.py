@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path
 
-from plateau.graphs.topology import STANDARD, Arc, arcs_of, standard_segments
+from plateau.graphs.graph import Arc, arcs_of
+from plateau.graphs.topology import STANDARD, standard_segments
 from toy_peaky.experiment import Outcome
 from toy_peaky.layout import CHARACTER, INK, STYLE, WIDTH, label_colour, label_name
 from toy_peaky.options import Options

@@ -7,12 +7,11 @@ from typing import Literal
 
 from plateau.config import UserError
 from plateau.graphs.counts import count_paths, shortest_path
+from plateau.graphs.graph import Graphs, arcs_of
 from plateau.graphs.topology import (
     STANDARD,
     TOPOLOGIES,
-    Fsa,
     Words,
-    arcs_of,
     chain,
     read_fsa,
     segments_of,
@@ -152,7 +151,7 @@ class Options:
         return STANDARD[self.topology][0] if self.topology in STANDARD else self.topology
 
     @cached_property
-    def graph(self) -> Fsa:
+    def graph(self) -> Graphs:
         """The target as an FSA over 0 … N."""
         self._check_names()
         if self.fsa is not None:

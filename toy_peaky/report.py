@@ -7,7 +7,8 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from plateau.graphs.topology import STANDARD, chain, draw, standard_segments
+from plateau.graphs.graph import draw
+from plateau.graphs.topology import STANDARD, chain, standard_segments
 from plateau.io import replacing, write_text
 from plateau.machine import machine
 from plateau.report.page import END, commit, data_uri, head

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plateau.config import UserError
 from plateau.graphs.dense import best_paths, emission_scores, mixed_loss, soft_alignment
-from plateau.graphs.topology import fsa_vec, part_of
+from plateau.graphs.graph import stack
 from toy_peaky.models import Model, initial_parameters, make_model
 from toy_peaky.options import Options
 
@@ -85,7 +85,7 @@ class Runs:
         self.seeds = [seed for _, seed in pairs]
         self.lengths = torch.tensor([options.num_frames for options, _ in pairs])  # (R,)
         self.references = [options.input_labels for options, _ in pairs]
-        self.graphs = fsa_vec([options.graph for options, _ in pairs])
+        self.graphs = stack([options.graph for options, _ in pairs])
         self.mask = torch.arange(int(self.lengths.max())) < self.lengths[:, None]  # (R, T)
         inputs = None
         if self.options.input is not None:
@@ -127,7 +127,7 @@ class Runs:
         viterbi = {"max": 1.0, "sum+max": 0.5}.get(loss, 0.0)
         kind = partial(mixed_loss, viterbi=viterbi)
         parts = [
-            soft_alignment(scores[part], self.lengths[part], part_of(self.graphs, part), kind)
+            soft_alignment(scores[part], self.lengths[part], self.graphs[part], kind)
             for part in self.parts()
         ]
         losses, gammas = zip(*parts, strict=True)
@@ -138,7 +138,7 @@ class Runs:
         return [
             path
             for part in self.parts()
-            for path in best_paths(log_probs[part], self.lengths[part], part_of(self.graphs, part))
+            for path in best_paths(log_probs[part], self.lengths[part], self.graphs[part])
         ]
 
 

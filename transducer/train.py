@@ -124,7 +124,7 @@ def best_frames(
         numbers = torch.tensor([len(target) for target in targets], device=device)
         return best_path(blank, label, output.lengths, numbers, options.topology)[0]
     log_probs = output.ctc[options.ctc_layers[-1]]
-    paths = best_paths(log_probs, output.lengths, ctc_graphs(targets, device))
+    paths = best_paths(log_probs, output.lengths, ctc_graphs(targets))
     begin = [
         [t for t, label in enumerate(path) if label and (t == 0 or label != path[t - 1])]
         for path in paths

@@ -94,9 +94,7 @@ def best_paths(
     transcripts = [[word for word in words if word] for words in transcripts]
     sizes = [1 + 2 * sum(map(len, words)) for words in transcripts]  # states, about
     if max(sizes) * int(lengths.max()) * len(sizes) <= MAX_LATTICE:
-        return best_paths_and_outputs(
-            scores, lengths, label_graphs(topology, transcripts, scores.device)
-        )
+        return best_paths_and_outputs(scores, lengths, label_graphs(topology, transcripts))
     return [
         best_path_of_chain(
             utterance[: int(length)],

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from plateau.config import UserError
+from plateau.graphs.graph import Graphs, arcs_of
 from plateau.graphs.labels import BLANK
-from plateau.graphs.topology import Fsa, Words, arcs_of, chain, segments_of
+from plateau.graphs.topology import Words, chain, segments_of
 
 SURE = 100.0  # logit of what an output is sure of
 EXTRA = 2  # frames that an alignment has more than it needs
@@ -112,11 +113,11 @@ def check_frame_loss(
     def by_hand(log_probs: Tensor, lengths: Tensor, transcripts: Sequence[Words]) -> float:
         total = 0.0
         for scores, length, words in zip(log_probs, lengths.tolist(), transcripts, strict=True):
-            fsa = chain(segments_of(topology, words, BLANK))
+            graph = chain(segments_of(topology, words, BLANK))
             frames = scores[:length].double().numpy()
             for add, share in ((np.logaddexp, 1 - viterbi), (np.maximum, viterbi)):
                 if share:
-                    total -= share * weight_of_paths(fsa, frames, add)
+                    total -= share * weight_of_paths(graph, frames, add)
         return total
 
     mistakes = {
@@ -135,15 +136,15 @@ def _padded(transcripts: Sequence[Words]) -> list[Words]:
     return [[*words, *[[BLANK]] * (most - sum(map(len, words)))] for words in transcripts]
 
 
-def weight_of_paths(fsa: Fsa, scores: np.ndarray, add: np.ufunc) -> float:
+def weight_of_paths(graph: Graphs, scores: np.ndarray, add: np.ufunc) -> float:
     """Log of the weight of all paths of T frames, frame by frame; -inf where there is none.
 
     Args:
-        fsa: a graph.
+        graph: one.
         scores: (T, V), nats.
         add: `numpy.logaddexp`, or `numpy.maximum` for the best path alone.
     """
-    arcs = arcs_of(fsa)
+    arcs = arcs_of(graph)
     source, target, label = (
         np.array([getattr(arc, name) for arc in arcs if arc.label != -1])
         for name in ("source", "target", "label")

@@ -1,4 +1,4 @@
-"""Decoding of CTC posteriors: greedy, prefix beam search, and one-best on a k2 graph.
+"""Decoding of CTC posteriors: greedy, prefix beam search, and one-best on a graph.
 
 Posteriors are log probabilities (N, T, V) with lengths (N,); blank is label 0.
 """
@@ -8,16 +8,14 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from plateau.graphs.dense import best_paths_and_outputs
+from plateau.graphs.graph import Graphs
 from plateau.graphs.labels import BLANK
-
-if TYPE_CHECKING:
-    import k2
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,9 @@ def greedy_search(log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
 
 
 def one_best(
-    log_probs: Tensor, lengths: Tensor, graph: "k2.Fsa", search_beam: float = 20.0
+    log_probs: Tensor, lengths: Tensor, graph: Graphs, search_beam: float = 20.0
 ) -> list[Hypothesis]:
-    """The best path through a decoding graph, found by k2; score: of that path without the graph.
+    """The best path through a decoding graph, score: of that path without it.
 
     Args:
         log_probs: (N, T, V).
@@ -55,8 +53,6 @@ def one_best(
     Returns:
         N hypotheses; empty, with the score -inf, where no path of the graph is left.
     """
-    from plateau.graphs.dense import best_paths_and_outputs
-
     paths = best_paths_and_outputs(log_probs, lengths, graph, search_beam)
     return [
         _hypothesis(path, frames, begins=[token > 0 for token in outputs])

@@ -118,7 +118,7 @@ class HoleFiller:
         """
         if min_frames([token for item in items for token in item or ()]) > len(log_probs):
             return None
-        graph = hole_graph(items, self._tree, log_probs.shape[1], self.max_words, self.unknown)
+        graph = hole_graph(items, self._tree, self.max_words, self.unknown)
         length = torch.tensor([len(log_probs)])
         ((_, outputs),) = best_paths_and_outputs(
             log_probs[None].cpu(), length, graph, self.search_beam

@@ -11,21 +11,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import comb
 
-import k2
+from plateau.graphs.graph import Arc, Graphs, arcs_of
+from plateau.graphs.topology import Segment
 
-from plateau.graphs.topology import Arc, Segment, arcs_of
 
-
-def count_paths(fsa: k2.Fsa, num_frames: int) -> int:
+def count_paths(graph: Graphs, num_frames: int) -> int:
     """C(T): number of paths of ``num_frames`` frames. Arc scores do not count."""
-    arcs = arcs_of(fsa)
+    arcs = arcs_of(graph)
     ways = _forward(arcs, num_frames)[-1]
     return sum(ways[arc.source] for arc in arcs if arc.label == -1)
 
 
-def shortest_path(fsa: k2.Fsa) -> int:
+def shortest_path(graph: Graphs) -> int:
     """The least T, from 1 on, that some path has. There must be a path with a label."""
-    arcs = arcs_of(fsa)
+    arcs = arcs_of(graph)
     endings = {arc.source for arc in arcs if arc.label == -1}
     reached, num_frames = {0}, 0
     while not num_frames or not reached & endings:
@@ -34,9 +33,9 @@ def shortest_path(fsa: k2.Fsa) -> int:
     return num_frames
 
 
-def count_label(fsa: k2.Fsa, num_frames: int) -> list[Counter[int]]:
+def count_label(graph: Graphs, num_frames: int) -> list[Counter[int]]:
     """C(s, t, T): for each frame t, the number of paths that have label s there."""
-    arcs = arcs_of(fsa)
+    arcs = arcs_of(graph)
     prefixes = _forward(arcs, num_frames)
     backwards = [Arc(arc.target, arc.source, arc.label, arc.score) for arc in arcs]
     endings = Counter(arc.source for arc in arcs if arc.label == -1)
@@ -51,15 +50,15 @@ def count_label(fsa: k2.Fsa, num_frames: int) -> list[Counter[int]]:
     return counts
 
 
-def count_label_total(fsa: k2.Fsa, num_frames: int) -> Counter[int]:
+def count_label_total(graph: Graphs, num_frames: int) -> Counter[int]:
     """C(s, T): how often label s stands in all paths together, over all frames."""
-    return sum(count_label(fsa, num_frames), Counter())
+    return sum(count_label(graph, num_frames), Counter())
 
 
-def paths(fsa: k2.Fsa, num_frames: int) -> Iterator[tuple[tuple[int, ...], float]]:
+def paths(graph: Graphs, num_frames: int) -> Iterator[tuple[tuple[int, ...], float]]:
     """Every path of ``num_frames`` frames, one by one: its labels and its score. Exponential."""
     leaving: dict[int, list[Arc]] = {}
-    for arc in arcs_of(fsa):
+    for arc in arcs_of(graph):
         leaving.setdefault(arc.source, []).append(arc)
 
     def walk(state: int, labels: tuple[int, ...], score: float):

@@ -1,102 +1,66 @@
-"""Scores of frames against graphs: full sum and Viterbi, by way of `k2.intersect_dense`.
+"""Scores of frames against graphs: full sum and Viterbi, by `plateau.graphs.engines`."""
 
-A graph is an FSA whose arcs read one frame label each.
-"""
-
+import math
 from collections.abc import Callable
 from typing import Any
 
-import k2
 import torch
 from torch import Tensor
 
-# `k2.intersect_dense` drops arcs whose best path lies further than this many nats below the best of
-# all. With 40 the losses of flat and of peaky posteriors (64 to 600 frames) were equal to those
-# without pruning, and gradients to 1e-10. 10, a usual choice, was wrong by up to 4 nats, and
-# by 0.9 in a gradient that lies within -1..0, on flat posteriors such as those of early training.
-OUTPUT_BEAM = 40.0
-
-
-def dense_fsa_vec(log_probs: Tensor, lengths: Tensor) -> tuple[k2.DenseFsaVec, Tensor]:
-    """Wrap scores (N, T, V) for k2, longest utterance first, as `k2.intersect_dense` demands.
-
-    Scores become float32, the only type that k2 takes.
-
-    Returns:
-        the DenseFsaVec and ``order`` (N,), on the device of the scores: its segment i is utterance
-        ``order[i]`` of the input. ``order.argsort()`` leads back.
-
-    Raises:
-        ValueError: a length is not in 1..T.
-    """
-    lengths = lengths.cpu()
-    if len(lengths) and not 1 <= int(lengths.min()) <= int(lengths.max()) <= log_probs.shape[1]:
-        raise ValueError(f"lengths must be in 1..{log_probs.shape[1]}, got {lengths.tolist()}")
-    order = lengths.argsort(descending=True)
-    segments = torch.stack([order, torch.zeros_like(order), lengths[order]], dim=1)  # (N, 3)
-    dense = k2.DenseFsaVec(log_probs.float(), segments.to(torch.int32))
-    return dense, order.to(log_probs.device)
+from plateau.graphs.engines import engine_for
+from plateau.graphs.graph import Graphs
 
 
 def mixed_loss(
     log_probs: Tensor,
     lengths: Tensor,
-    graphs: k2.Fsa,
+    graphs: Graphs,
     viterbi: float = 0.0,
     delay_penalty: float = 0.0,
 ) -> Tensor:
     """``(1 - viterbi)`` times `full_sum_loss` plus ``viterbi`` times `viterbi_loss`: (N,), nats.
 
-    Both are taken from one lattice, so a mix costs little more than one of them.
-
     Args:
         log_probs: (N, T, V) scores, normalised or not; V must exceed every label.
         lengths: (N,) frames that count, 1..T.
-        graphs: FsaVec of N graphs, in the order of the utterances.
+        graphs: N, in the order of the utterances.
         viterbi: share of the best path's loss, 0 to 1.
         delay_penalty: λ: a token that begins at frame t (from 0) of T gains λ ((T - 1) / 2 - t)
-            nats. The graphs' ``aux_labels`` tell where tokens begin. Kang et al. 2022,
+            nats. The graphs' outputs tell where tokens begin. Kang et al. 2022,
             "Delay-penalized transducer", arXiv:2211.00490.
 
-    Scores are float32 within k2, sums are float64; the result has the type of ``log_probs``.
+    Sums are float64; k2 takes scores as float32. The result has the type of ``log_probs``, and
+    gradients by the scores and by the graphs' weights.
 
     An utterance that no path of its graph fits (too few frames) has the loss +inf and the gradient
     zero, and leaves the other gradients as they are. A mean over the batch would still be +inf:
     leave such utterances out beforehand.
+
+    Raises:
+        ValueError: a length is not in 1..T, a label is not in 0..V - 1, or there are not N graphs.
     """
-    dense, order = dense_fsa_vec(log_probs, lengths)
-    graphs = k2.index_fsa(graphs, order.to(torch.int32))
-    frames = {"frame_idx_name": "frame"} if delay_penalty else {}
-    lattices = k2.intersect_dense(graphs, dense, output_beam=OUTPUT_BEAM, **frames)
-    if delay_penalty:
-        # An arc with an output begins a token.
-        arcs = lattices.arcs.shape().remove_axis(1).row_ids(1).long()  # of which utterance
-        middle = (lengths[order.cpu()].to(log_probs.device) - 1) / 2  # (N,)
-        gain = delay_penalty * (middle[arcs] - lattices.frame)
-        lattices.scores = lattices.scores + gain.where(lattices.aux_labels > 0, gain.new_zeros(()))
-    total = 0.0
-    for log_semiring, share in ((True, 1 - viterbi), (False, viterbi)):
-        if share:  # what has no share is not computed, and 0 · inf is not a number
-            total = total + share * lattices.get_tot_scores(
-                log_semiring=log_semiring, use_double_scores=True
-            )  # (N,)
-    return -total[order.argsort()].to(log_probs.dtype)
+    lengths = _checked(log_probs, lengths, graphs)
+    if len(graphs) != len(lengths):
+        raise ValueError(f"{len(lengths)} utterances, {len(graphs)} graphs")
+    engine = engine_for(log_probs.device)
+    total = engine.totals(log_probs, lengths, graphs, viterbi, delay_penalty)
+    return -total.to(log_probs.dtype)
 
 
 def full_sum_loss(
-    log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa, delay_penalty: float = 0.0
+    log_probs: Tensor, lengths: Tensor, graphs: Graphs, delay_penalty: float = 0.0
 ) -> Tensor:
     """Minus the log of the summed weight of all paths, in nats: (N,). See `mixed_loss`."""
     return mixed_loss(log_probs, lengths, graphs, 0.0, delay_penalty)
 
 
 def viterbi_loss(
-    log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa, delay_penalty: float = 0.0
+    log_probs: Tensor, lengths: Tensor, graphs: Graphs, delay_penalty: float = 0.0
 ) -> Tensor:
     """Minus the score of the best path, in nats: (N,). See `mixed_loss`.
 
-    Of paths that score the same, one alone gets the gradient: the one that k2 meets first. Which
-    one is the same at every call with these scores, and else undefined.
+    Of paths that score the same, one alone gets the gradient: the one that the engine meets first.
+    Which one is the same at every call with these scores, and else undefined.
     """
     return mixed_loss(log_probs, lengths, graphs, 1.0, delay_penalty)
 
@@ -143,58 +107,47 @@ def soft_alignment(
 
 
 def best_paths(
-    log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa, search_beam: float = 20.0
+    log_probs: Tensor, lengths: Tensor, graphs: Graphs, search_beam: float = math.inf
 ) -> list[list[int]]:
     """Frame labels of the best path of each utterance (Viterbi), in input order.
 
     Args:
         log_probs: (N, T, V) scores.
         lengths: (N,) frames that count, 1..T.
-        graphs: FsaVec of N graphs, searched exactly; or one graph that all utterances share.
-        search_beam: with a shared graph, states that lie further than this many nats below the
-            frame's best are dropped.
+        graphs: N; or one graph that all utterances share.
+        search_beam: states that lie further than this many nats below the frame's best are dropped.
+            Infinite: none is, the search is exact.
 
     Returns:
         N lists, the n-th as long as ``lengths[n]``; empty where no path fits.
     """
-    paths = _shortest_paths(log_probs, lengths, graphs, search_beam)
-    return _by_utterance(paths, paths.labels)
+    return [labels for labels, _ in best_paths_and_outputs(log_probs, lengths, graphs, search_beam)]
 
 
 def best_paths_and_outputs(
-    log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa, search_beam: float = 20.0
+    log_probs: Tensor, lengths: Tensor, graphs: Graphs, search_beam: float = math.inf
 ) -> list[tuple[list[int], list[int]]]:
     """Frame labels as `best_paths` finds them, and for each frame the output of its arc.
 
-    Outputs are the graphs' ``aux_labels``: the token where one begins, and else 0.
+    An output is the token where one begins, and else 0.
     """
-    paths = _shortest_paths(log_probs, lengths, graphs, search_beam)
-    labels, outputs = (_by_utterance(paths, x) for x in (paths.labels, paths.aux_labels))
-    return list(zip(labels, outputs, strict=True))
+    lengths = _checked(log_probs, lengths, graphs)
+    if len(graphs) not in (1, len(lengths)):
+        raise ValueError(f"{len(lengths)} utterances, {len(graphs)} graphs")
+    engine = engine_for(log_probs.device)
+    return engine.best_paths(log_probs.detach(), lengths, graphs, search_beam)
 
 
-def _shortest_paths(
-    log_probs: Tensor, lengths: Tensor, graphs: k2.Fsa, search_beam: float
-) -> k2.Fsa:
-    """FsaVec of N linear FSAs, in input order; one without arcs where no path fits."""
-    dense, order = dense_fsa_vec(log_probs.detach(), lengths)
-    if len(graphs.shape) == 2:
-        lattices = k2.intersect_dense_pruned(
-            graphs,
-            dense,
-            search_beam=search_beam,
-            output_beam=1.0,  # only the best path is wanted
-            min_active_states=1,
-            max_active_states=10_000,
-        )
-    else:
-        graphs = k2.index_fsa(graphs, order.to(torch.int32))
-        lattices = k2.intersect_dense(graphs, dense, output_beam=1.0)
-    paths = k2.shortest_path(lattices, use_double_scores=True)
-    return k2.index_fsa(paths, order.argsort().to(torch.int32))
+def _checked(scores: Tensor, lengths: Tensor, graphs: Graphs) -> Tensor:
+    """The lengths, on the CPU.
 
-
-def _by_utterance(paths: k2.Fsa, values: Tensor) -> list[list[int]]:
-    """What linear FSAs have on their arcs but the last, which has label -1 and reads no frame."""
-    ragged = k2.RaggedTensor(paths.arcs.shape().remove_axis(1), values.contiguous())
-    return [row[:-1] for row in ragged.tolist()]
+    Raises:
+        ValueError: a length or a label is out of range.
+    """
+    _, num_frames, vocab_size = scores.shape
+    lengths = lengths.cpu()
+    if len(lengths) and not 1 <= int(lengths.min()) <= int(lengths.max()) <= num_frames:
+        raise ValueError(f"lengths must be in 1..{num_frames}, got {lengths.tolist()}")
+    if len(graphs.labels) and int(graphs.labels.max()) >= vocab_size:
+        raise ValueError(f"labels must be below {vocab_size}, got {int(graphs.labels.max())}")
+    return lengths

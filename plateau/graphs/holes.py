@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import NamedTuple
 
-import k2
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from plateau.graphs.ctc import ctc_topology
+from plateau.graphs.frames import read_ctc_frames
+from plateau.graphs.graph import END, Graphs
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,9 @@ def word_tree(words: Mapping[tuple[int, ...], float]) -> WordTree:
 def hole_graph(
     items: Sequence[tuple[int, ...] | None],
     words: WordTree,
-    vocab_size: int,
     max_words: int,
     unknown: UnknownWords | None = None,
-) -> k2.Fsa:
+) -> Graphs:
     """One graph that accepts the frame labels of a text whose holes are filled with words.
 
     It is H ∘ G, as in `plateau.graphs.ctc.lexicon_graph`: H is the CTC topology, and G has a chain
@@ -98,12 +96,11 @@ def hole_graph(
     Args:
         items: in their order, the tokens of a word, at least one, or None for a hole.
         words: that are known.
-        vocab_size: V, number of labels with the blank.
         max_words: in a hole.
         unknown: other words; None: there are none.
 
     Returns:
-        the graph; what its ``aux_labels`` above 0 mean, `read_output` tells
+        the graph; what its outputs above 0 mean, `read_output` tells
     """
     tables: list[Tensor] = []  # (n, 4) of source, target, token, output
     weights: list[Tensor] = []
@@ -167,11 +164,12 @@ def hole_graph(
             sources = reached
             ends += sources
         sources = ends
-    tables.append(torch.tensor([(source, states, -1, -1) for source in sources]))
+    tables.append(torch.tensor([(source, states, END, 0) for source in sources]))
     weights.append(torch.zeros(len(sources)))
     table = torch.cat(tables)
     order = table[:, 0].argsort(stable=True)
     table = table[order].int()
-    text = k2.Fsa(F.pad(table[:, :3], (0, 1)).contiguous(), aux_labels=table[:, 3].contiguous())
-    text.scores = torch.cat(weights)[order]
-    return k2.connect(k2.compose(ctc_topology(vocab_size), k2.arc_sort(text)))
+    starts, ends, labels, outputs = table.t().contiguous()
+    splits = torch.tensor([0, len(table)])
+    text = Graphs(starts, ends, labels, torch.cat(weights)[order], outputs, splits)
+    return read_ctc_frames(text)

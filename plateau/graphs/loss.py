@@ -8,14 +8,12 @@ silence between words.
 from collections.abc import Sequence
 from itertools import pairwise
 
-import k2
-import torch
 from torch import Tensor
 
-from plateau.graphs.ctc import ctc_graphs
 from plateau.graphs.dense import emission_scores, mixed_loss
+from plateau.graphs.graph import Graphs
 from plateau.graphs.labels import BLANK
-from plateau.graphs.topology import Segment, Words, chain, fsa_vec, segments_of
+from plateau.graphs.topology import Segment, Words, chains, segments_of
 
 
 def graph_loss(
@@ -49,22 +47,12 @@ def graph_loss(
     Utterances of too few frames have the loss +inf and no gradient, see `frames_needed`.
     """
     scores = emission_scores(log_probs, log_prior, prior_scale, acoustic_scale)
-    graphs = label_graphs(topology, transcripts, log_probs.device)
-    return mixed_loss(scores, lengths, graphs, viterbi, delay_penalty)
+    return mixed_loss(scores, lengths, label_graphs(topology, transcripts), viterbi, delay_penalty)
 
 
-def label_graphs(
-    topology: str, transcripts: Sequence[Words], device: torch.device | str = "cpu"
-) -> k2.Fsa:
-    """Training graphs: FsaVec of N; ``aux_labels`` have the token on the arc that begins it."""
-    if topology == "ctc":  # k2's own is 70 times as fast
-        flat = [[token for word in words for token in word] for words in transcripts]
-        return ctc_graphs(flat, device)
-    graphs = fsa_vec([chain(_segments(topology, words)) for words in transcripts])
-    sources, targets, labels, _ = graphs.arcs.values().t()  # of all arcs of all graphs
-    # A segment is entered from another state, and stays in its own. Blank is 0, which is no output.
-    graphs.aux_labels = labels.where(sources != targets, torch.zeros_like(labels))
-    return graphs.to(device)
+def label_graphs(topology: str, transcripts: Sequence[Words]) -> Graphs:
+    """Training graphs of N transcripts; outputs are the token on the arc that begins it."""
+    return chains([_segments(topology, words) for words in transcripts])
 
 
 def frames_needed(topology: str, words: Words) -> int:

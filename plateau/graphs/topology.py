@@ -1,4 +1,4 @@
-"""Label topologies: which sequences of frame labels stand for a transcript, as k2 FSAs.
+"""Label topologies: which sequences of frame labels stand for a transcript, as graphs.
 
 Every arc reads one frame; the labels of a path, in order, are an alignment. Most topologies are a
 chain of segments, each of which covers one or more neighbouring frames with one label.
@@ -10,25 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import NamedTuple
 
-import k2
+import numpy as np
 import torch
 
 from plateau.config import UserError
+from plateau.graphs.graph import END, Arc, Graphs, arcs_of, from_arcs
 from plateau.text import read_lines
 
-Fsa = k2.Fsa  # for those who do not import k2
 Words = Sequence[Sequence[int]]  # the labels of each word
-
-
-class Arc(NamedTuple):
-    """One arc of an FSA; ``label`` -1 leads to the final state and reads no frame."""
-
-    source: int
-    target: int
-    label: int
-    score: float  # log weight, nats
 
 
 @dataclass(frozen=True)
@@ -107,43 +97,58 @@ def standard_segments(name: str) -> list[Segment]:
     return segments_of(topology, words, blank=1 + max(_flat(words)))
 
 
-def chain(segments: Sequence[Segment]) -> k2.Fsa:
-    """The FSA of a chain of segments. State 0 starts, state i + 1 is in segment i.
+def chain(segments: Sequence[Segment]) -> Graphs:
+    """The graph of a chain of segments. State 0 starts, state i + 1 is in segment i.
+
+    The output of an arc that enters a segment is the segment's label.
 
     Raises:
         ValueError: every segment is optional, or there is none; the empty alignment is no path.
     """
-    if all(segment.optional for segment in segments):
+    return chains([segments])
+
+
+def chains(many: Sequence[Sequence[Segment]]) -> Graphs:
+    """The graphs of N chains, see `chain`, as a batch."""
+    if any(all(segment.optional for segment in segments) for segments in many):
         raise ValueError("a chain needs a segment that is not optional")
-    arcs = [Arc(i, i, segment.label, 0.0) for i, segment in enumerate(segments, start=1)]
-    final = len(segments) + 1
-    for source in range(final):
-        for target in range(source + 1, final + 1):
-            label = -1 if target == final else segments[target - 1].label
-            arcs.append(Arc(source, target, label, 0.0))
-            if target < final and not segments[target - 1].optional:
-                break
-    return from_arcs(arcs)
+    # The states of all chains in a row: of each the initial one, those of segments, the final one.
+    labels = [label for chain in many for label in (END, *(s.label for s in chain), END)]
+    optional = [skip for chain in many for skip in (False, *(s.optional for s in chain), False)]
+    labels, optional = np.array(labels, dtype=np.int32), np.array(optional, dtype=bool)  # (S,)
+    sizes = np.array([len(segments) + 2 for segments in many], dtype=np.int64)
+    finals = sizes.cumsum() - 1
+    ways = np.ones(len(labels), dtype=bool)
+    ways[finals] = False
+    sources = ways.nonzero()[0]
+    loops = sources[labels[sources] != END]
+    pairs = [(loops, loops)]
+    targets = sources + 1
+    while len(sources):  # to the next state, and on over those that are optional
+        pairs.append((sources, targets))
+        over = optional[targets]
+        sources, targets = sources[over], targets[over] + 1
+    sources, targets = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+    order = np.lexsort((targets, sources))
+    sources, targets = sources[order], targets[order]
+    first = np.repeat(finals + 1 - sizes, sizes)[sources]  # of an arc's graph
+    read = torch.from_numpy(labels[targets])
+    outputs = torch.from_numpy(np.where(sources != targets, labels[targets], 0).clip(0))
+    return Graphs(
+        torch.from_numpy((sources - first).astype(np.int32)),
+        torch.from_numpy((targets - first).astype(np.int32)),
+        read,
+        torch.zeros(len(sources)),
+        outputs,
+        torch.from_numpy(np.searchsorted(sources, np.append(0, finals + 1))),
+    )
 
 
-def from_arcs(arcs: Sequence[Arc]) -> k2.Fsa:
-    """An FSA of these arcs; the largest state is the final one."""
-    final = max(arc.target for arc in arcs)
-    lines = [f"{a.source} {a.target} {a.label} {a.score}" for a in sorted(arcs)]
-    return k2.connect(k2.Fsa.from_str("\n".join([*lines, str(final)]), acceptor=True))
-
-
-def arcs_of(fsa: k2.Fsa) -> list[Arc]:
-    """The arcs of a single FSA."""
-    sources, targets, labels, _ = fsa.arcs.values().t().tolist()
-    return [Arc(*arc) for arc in zip(sources, targets, labels, fsa.scores.tolist(), strict=True)]
-
-
-def read_fsa(path: Path) -> k2.Fsa:
-    """Read an FSA from text: arcs ``source target label [score]``, final states ``state [score]``.
+def read_fsa(path: Path) -> Graphs:
+    """Read a graph from text: arcs ``source target label [score]``, final states ``state [score]``.
 
     OpenFst's form of an acceptor, except that scores are log weights (nats, higher is better) as
-    everywhere in k2. State 0 is the initial one. k2's own form, in which arcs with label -1 lead to
+    everywhere here. State 0 is the initial one. k2's own form, in which arcs with label -1 lead to
     the final state, is read too. Lines that are empty or start with ``#`` are skipped.
 
     Raises:
@@ -199,21 +204,6 @@ def read_fsa(path: Path) -> k2.Fsa:
     if fsa is None or all(arc.label == -1 for arc in arcs_of(fsa)):
         raise UserError(f"{path}: no path with a label leads from state 0 to a final state")
     return fsa
-
-
-def fsa_vec(fsas: Sequence[k2.Fsa]) -> k2.Fsa:
-    """Single FSAs as one FsaVec, which losses take."""
-    return k2.create_fsa_vec(list(fsas))
-
-
-def part_of(fsas: k2.Fsa, part: slice) -> k2.Fsa:
-    """Some of an FsaVec's FSAs."""
-    return k2.index_fsa(fsas, torch.arange(fsas.shape[0], dtype=torch.int32)[part])
-
-
-def draw(fsa: k2.Fsa, path: Path, title: str | None = None) -> None:
-    """Write the FSA in the language of Graphviz (``dot -Tsvg`` draws it)."""
-    Path(path).write_text(k2.to_dot(fsa, title=title).source, encoding="utf-8")
 
 
 def _flat(words: Words) -> list[int]:

@@ -1,9 +1,7 @@
 import pytest
 import torch
 
-k2 = pytest.importorskip("k2")
-
-from plateau.graphs.composition import (  # noqa: E402
+from plateau.graphs.composition import (
     bias_graph,
     clock,
     compose,
@@ -11,10 +9,11 @@ from plateau.graphs.composition import (  # noqa: E402
     prior_graph,
     total,
 )
-from plateau.graphs.topology import arcs_of, chain, standard_segments  # noqa: E402
-from tests.graphs import enumeration  # noqa: E402
-from tests.graphs.enumeration import walk  # noqa: E402
-from tests.graphs.test_dense import GRAPHS  # noqa: E402
+from plateau.graphs.graph import arcs_of, stack
+from plateau.graphs.topology import chain, standard_segments
+from tests.graphs import enumeration
+from tests.graphs.enumeration import walk
+from tests.graphs.test_dense import GRAPHS
 
 NUM_RUNS, NUM_FRAMES, NUM_LABELS = len(GRAPHS), 5, 4
 GENERATOR = torch.Generator().manual_seed(7)
@@ -57,7 +56,7 @@ def test_composed_with_targets_totals_and_gradients_are_those_of_enumeration(
     if scale is not None:
         graph = compose(graph, prior_graph(log_prior, scale))
         logits = logits - scale * log_prior.unsqueeze(1)
-    values = total(compose(graph, k2.create_fsa_vec(GRAPHS)), log_semiring)
+    values = total(compose(graph, stack(GRAPHS)), log_semiring)
     paths = [walk(arcs_of(fsa), NUM_FRAMES) for fsa in GRAPHS]
     expected = torch.stack(
         [enumeration.total(logits[n], paths[n], best=not log_semiring) for n in range(NUM_RUNS)]
@@ -74,9 +73,7 @@ def test_composed_with_targets_totals_and_gradients_are_those_of_enumeration(
 
 def test_a_target_that_no_path_of_the_model_fits():
     bias = torch.zeros(2, 4, requires_grad=True)
-    targets = k2.create_fsa_vec(
-        [chain(standard_segments(name)) for name in ("1label", "3label_blank")]
-    )
+    targets = stack([chain(standard_segments(name)) for name in ("1label", "3label_blank")])
     values = total(compose(clock(2, 2, 4), bias_graph(bias), targets))
     assert values.exp().tolist() == pytest.approx([3.0, 0.0])  # aa, aB, Ba; T is too short
     (gradient,) = torch.autograd.grad(values[0], bias)
@@ -86,7 +83,7 @@ def test_a_target_that_no_path_of_the_model_fits():
 
 def test_no_label_is_an_epsilon():
     # In k2.compose and k2.intersect, label 0 is read by nothing.
-    only_zeros = k2.create_fsa_vec([chain(standard_segments("1label"))])
+    only_zeros = stack([chain(standard_segments("1label"))])
     logits = torch.tensor([[[2.0, 0.0], [3.0, 0.0]]])
     paths = compose(memory_graph(logits), only_zeros)
     assert walk(arcs_of(paths[0]), 2) == [((0, 0), 5.0), ((0, 1), 2.0), ((1, 0), 3.0)]
@@ -94,7 +91,7 @@ def test_no_label_is_an_epsilon():
 
 def test_the_best_of_equal_paths_is_always_the_same():
     bias = torch.zeros(1, 3, requires_grad=True)
-    target = k2.create_fsa_vec([chain(standard_segments("2label"))])
+    target = stack([chain(standard_segments("2label"))])
     gradients = []
     for _ in range(4):
         best = total(compose(clock(1, 5, 3), bias_graph(bias), target), log_semiring=False)

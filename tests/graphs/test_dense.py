@@ -3,26 +3,11 @@ import math
 import pytest
 import torch
 
-k2 = pytest.importorskip("k2")
-
-from plateau.graphs.ctc import ctc_graphs  # noqa: E402
-from plateau.graphs.dense import (  # noqa: E402
-    best_paths,
-    dense_fsa_vec,
-    full_sum_loss,
-    soft_alignment,
-    viterbi_loss,
-)
-from plateau.graphs.topology import (  # noqa: E402
-    Arc,
-    Segment,
-    arcs_of,
-    chain,
-    from_arcs,
-    segments_of,
-    standard_segments,
-)
-from tests.graphs.enumeration import (  # noqa: E402
+from plateau.graphs.ctc import ctc_graphs
+from plateau.graphs.dense import best_paths, full_sum_loss, soft_alignment, viterbi_loss
+from plateau.graphs.graph import Arc, arcs_of, from_arcs, stack
+from plateau.graphs.topology import Segment, chain, segments_of, standard_segments
+from tests.graphs.enumeration import (
     LENGTHS,
     TARGETS,
     ctc_paths,
@@ -55,7 +40,7 @@ PATHS = [walk(arcs_of(fsa), int(n)) for fsa, n in zip(GRAPHS, LENGTHS, strict=Tr
 
 
 def graphs():
-    return k2.create_fsa_vec(GRAPHS)
+    return stack(GRAPHS)
 
 
 @pytest.mark.parametrize(("loss", "best"), [(full_sum_loss, False), (viterbi_loss, True)])
@@ -119,7 +104,7 @@ def test_padding_and_company_change_nothing(loss):
     torch.testing.assert_close(loss(padded, LENGTHS, graphs()), together, rtol=0, atol=0)
     for n, fsa in enumerate(GRAPHS):
         one = slice(n, n + 1)
-        alone = loss(scores[one, : LENGTHS[n]], LENGTHS[one], k2.create_fsa_vec([fsa]))
+        alone = loss(scores[one, : LENGTHS[n]], LENGTHS[one], fsa)
         torch.testing.assert_close(alone, together[one])
 
 
@@ -160,12 +145,6 @@ def test_lengths_out_of_range(lengths):
         full_sum_loss(random_scores()[:2], torch.tensor(lengths), ctc_graphs([[1], [2]]))
 
 
-def test_dense_order_is_by_length_and_leads_back():
-    dense, order = dense_fsa_vec(random_scores(), LENGTHS)
-    assert dense.duration.tolist() == sorted(LENGTHS.tolist(), reverse=True)
-    assert dense.duration[order.argsort()].tolist() == LENGTHS.tolist()
-
-
 def log_total_of_chain(log_probs, segments):
     """Forward algorithm over a chain of segments, in double."""
     width = len(segments)
@@ -194,7 +173,7 @@ def test_many_frames_are_as_in_double_precision(scale):
     log_probs = logits.log_softmax(-1).requires_grad_()
     expected = -log_total_of_chain(log_probs, segments)
     (expected_gradient,) = torch.autograd.grad(expected, log_probs)
-    fsa = k2.create_fsa_vec([chain(segments)])
+    fsa = chain(segments)
     (loss,), (gamma,) = soft_alignment(log_probs[None], torch.tensor([2_000]), fsa)
     torch.testing.assert_close(loss, expected, rtol=1e-7, atol=1e-5)
     torch.testing.assert_close(gamma, -expected_gradient, rtol=0, atol=1e-5)

@@ -65,7 +65,7 @@ def best_by_enumeration(log_probs, items, max_words, unknown):
 def test_the_best_path_is_that_of_the_best_text(items, max_words, seed, unknown):
     generator = torch.Generator().manual_seed(seed)
     log_probs = (3 * torch.randn(6, V, generator=generator)).log_softmax(1)
-    graph = hole_graph(items, word_tree(KNOWN), V, max_words, unknown)
+    graph = hole_graph(items, word_tree(KNOWN), max_words, unknown)
     ((labels, outputs),) = best_paths_and_outputs(
         log_probs[None], torch.tensor([6]), graph, search_beam=1000.0
     )
@@ -86,7 +86,7 @@ def test_the_best_path_is_that_of_the_best_text(items, max_words, seed, unknown)
 
 
 def test_no_path_where_there_are_too_few_frames():
-    graph = hole_graph([(1, 1), None], word_tree(KNOWN), V, 1)
+    graph = hole_graph([(1, 1), None], word_tree(KNOWN), 1)
     log_probs = torch.zeros(1, 3, V).log_softmax(2)
     ((labels, _),) = best_paths_and_outputs(log_probs, torch.tensor([3]), graph)
     assert labels == []

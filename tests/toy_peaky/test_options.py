@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 pytest.importorskip("k2")
 
 from plateau.config import Parser, UserError, add_arguments
-from plateau.graphs.topology import arcs_of
+from plateau.graphs.graph import arcs_of
 from tests.graphs.enumeration import OTHER_PATTERNS, num_labels, sequences, unweighted, walk
 from toy_peaky.options import Options
 

@@ -13,7 +13,8 @@ from PIL import Image
 pytest.importorskip("k2")
 
 from plateau.graphs.counts import paths
-from plateau.graphs.topology import STANDARD, arcs_of, chain, standard_segments
+from plateau.graphs.graph import arcs_of
+from plateau.graphs.topology import STANDARD, chain, standard_segments
 from toy_peaky import graph_pictures, layout, pictures
 from toy_peaky.experiment import Experiment, Outcome, run
 from toy_peaky.options import Options
@@ -368,7 +369,7 @@ def test_graphs_draw_every_arc(counts_outcome):
     arrows = [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
     assert len(arrows) == sum(arc.label != -1 for arc in arcs) + len(fsas)  # and one to each start
     circles = [patch for patch in axes.patches if isinstance(patch, Circle)]
-    states = sum(fsa.shape[0] - 1 for fsa in fsas)
+    states = sum(int(fsa.num_states) - 1 for fsa in fsas)
     assert len(circles) == states + sum(arc.label == -1 for arc in arcs)  # double where it may end
     written = [text.get_text() for text in axes.texts]
     assert written.count("silence") == sum(

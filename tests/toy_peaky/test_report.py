@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("k2")
 
-from plateau.graphs.topology import STANDARD, arcs_of, chain, standard_segments
+from plateau.graphs.graph import arcs_of
+from plateau.graphs.topology import STANDARD, chain, standard_segments
 from plateau.report.page import commit
 from tests.page import Page
 from toy_peaky import report

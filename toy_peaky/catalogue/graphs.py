@@ -13,7 +13,8 @@ from plateau.graphs.composition import (
     prior_graph,
     total,
 )
-from plateau.graphs.topology import STANDARD, fsa_vec
+from plateau.graphs.graph import stack
+from plateau.graphs.topology import STANDARD
 from toy_peaky.experiment import Experiment, Results, Section
 from toy_peaky.graph_pictures import graphs
 from toy_peaky.options import Options
@@ -31,7 +32,7 @@ def _composed_loss(options: Options, parameters: dict[str, Tensor]) -> Tensor:
         model, logits = memory_graph(mem), mem
     else:
         model, logits = compose(memory_graph(mem), bias_graph(bias)), mem + bias[:, None]
-    parts = [model, fsa_vec([options.graph] * RUNS)]
+    parts = [model, stack([options.graph] * RUNS)]
     if options.loss.startswith("sum_with_prior"):
         log_probs = logits.log_softmax(-1)  # (R, T, V), or (R, 1, V)
         log_prior = log_probs.exp().mean(1).log()  # (R, V)
