@@ -27,7 +27,7 @@ class Arc(NamedTuple):
     score: float  # log weight, nats
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graphs:
     """N graphs, with all their A arcs one after the other, by graph and within it by source.
 

@@ -7,9 +7,9 @@ Unlike in `k2.ctc_graph`, blank (or silence) may be any label: the toy experimen
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ from plateau.text import read_lines
 Words = Sequence[Sequence[int]]  # the labels of each word
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """One or more frames of the same label."""
 
     label: int

@@ -21,6 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from plateau.config import UserError
+from plateau.graphs.engines import engine_name
 from plateau.io import replacing
 from plateau.training.state_file import read_state, write_state
 
@@ -212,7 +213,7 @@ def environment() -> dict[str, str]:
     except FileNotFoundError:  # a machine without git
         commit = ""
     versions = {}
-    for package in ("torch", "k2", "lhotse", "kaldifeat", "numpy"):
+    for package in ("torch", "k2", "lhotse", "kaldifeat", "numpy", "numba"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -222,5 +223,6 @@ def environment() -> dict[str, str]:
         "python": sys.version.split()[0],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "graphs": engine_name("cuda" if torch.cuda.is_available() else "cpu"),
         **versions,
     }

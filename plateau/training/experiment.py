@@ -12,6 +12,7 @@ from plateau.data.corpus import Corpus
 from plateau.data.features import FeatureOptions
 from plateau.data.loading import LoadingOptions
 from plateau.data.tokens import TokenOptions
+from plateau.graphs.engines import GraphOptions, use_engine
 from plateau.ranges import check_options
 from plateau.training.checkpoint import AVERAGED
 from plateau.training.trainer import TrainingOptions
@@ -53,12 +54,14 @@ class SpeechOptions(ExperimentOptions):
         features: see `FeatureOptions`
         tokens: see `TokenOptions`
         loading: see `LoadingOptions`
+        graphs: see `GraphOptions`
         training: see `TrainingOptions`
     """
 
     features: FeatureOptions = FeatureOptions()
     tokens: TokenOptions = TokenOptions()
     loading: LoadingOptions = LoadingOptions()
+    graphs: GraphOptions = GraphOptions()
     training: TrainingOptions = TrainingOptions()
 
     kind: ClassVar[str] = "speech"
@@ -155,8 +158,11 @@ class Experiment:
         return load(cls, path) if path.exists() else None
 
     def options(self, cls: type[T], section: str | None = None) -> T:
-        """The options as the run stored them."""
-        return load(cls, self.config, section)
+        """The options as the run stored them. Graphs are computed by their engine from now on."""
+        options = load(cls, self.config, section)
+        if isinstance(options, SpeechOptions):
+            use_engine(options.graphs)
+        return options
 
 
 def corpus_of(options: SpeechOptions) -> Corpus:

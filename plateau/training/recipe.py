@@ -12,6 +12,7 @@ from plateau.config import T, resolve
 from plateau.data.corpus import TRAIN
 from plateau.data.loading import BatchLoader, load_batch
 from plateau.data.tokens import read_lang
+from plateau.graphs.engines import engine_name
 from plateau.training import checkpoint
 from plateau.training.checkpoint import set_seed
 from plateau.training.distributed import join
@@ -100,6 +101,9 @@ def train(exp_dir: Path, options: SpeechOptions, build: Callable[[SpeechOptions]
             exp_dir / "log" / f"left_out_{set_name}.txt",
         )
         shuffle = set_name == TRAIN
+        if shuffle and order["rank"] == 0:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            print(f"graphs are computed by the engine {engine_name(device)}")
         loader = BatchLoader(cuts, options.loading, options.features, shuffle=shuffle, **order)
         return loader, load_batch(cuts.subset(first=min(WATCHED, len(cuts))), options.features)
 

@@ -181,7 +181,7 @@ def test_nothing_is_heard_where_no_word_fits():
     pytest.importorskip("k2")
     from plateau.graphs.ctc import lexicon_graph
 
-    log_probs = torch.full((1, 2, 3), -1e30)
+    log_probs = torch.full((1, 2, 3), -math.inf)
     log_probs[..., 1] = 0  # "1" in both frames, which is no word
     (found,) = one_best(log_probs, torch.tensor([2]), lexicon_graph({(2, 1): 0.0}, 3))
     assert found == Hypothesis((), (), (), -math.inf)
@@ -271,15 +271,14 @@ def test_frames_of_the_prefix_search_are_those_of_k2():
         assert peaks(path, log_probs[n]) == h.frames
 
 
-def test_greedy_and_prefix_search_do_without_k2():
+def test_searches_do_without_k2():
     program = (
         "import sys; sys.modules['k2'] = None\n"
         "import torch; from plateau.decoding.ctc import *\n"
         "x = torch.zeros(1, 2, 3).log_softmax(-1); n = torch.tensor([2])\n"
         "greedy_search(x, n); prefix_beam_search(x, n)\n"
         "from plateau.graphs.ctc import ctc_topology; graph = ctc_topology(3)\n"
-        "try: one_best(x, n, graph)\n"
-        "except ImportError: print('no k2')\n"
+        "print(len(one_best(x, n, graph)), 'utterance')\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "no k2\n", done.stderr
+    assert done.stdout == "1 utterance\n", done.stderr

@@ -15,6 +15,8 @@ from tests.graphs import enumeration
 from tests.graphs.enumeration import walk
 from tests.graphs.test_dense import GRAPHS
 
+pytestmark = pytest.mark.usefixtures("engine")  # every test with each engine
+
 NUM_RUNS, NUM_FRAMES, NUM_LABELS = len(GRAPHS), 5, 4
 GENERATOR = torch.Generator().manual_seed(7)
 MEM = torch.randn(NUM_RUNS, NUM_FRAMES, NUM_LABELS, generator=GENERATOR, dtype=torch.float64)

@@ -16,6 +16,8 @@ from tests.graphs.enumeration import (
     walk,
 )
 
+pytestmark = pytest.mark.usefixtures("engine")  # every test with each engine
+
 # A batch of graphs of several kinds and weights, for the lengths of the CTC batch.
 GRAPHS = [
     chain(standard_segments("2label")),

@@ -3,14 +3,12 @@ import itertools
 import pytest
 import torch
 
-k2 = pytest.importorskip("k2")
-
-from plateau.data.tokens import min_frames  # noqa: E402
-from plateau.graphs.ctc import ctc_loss  # noqa: E402
-from plateau.graphs.dense import soft_alignment  # noqa: E402
-from plateau.graphs.loss import frames_needed, graph_loss  # noqa: E402
-from plateau.graphs.topology import TOPOLOGIES  # noqa: E402
-from tests.graphs.enumeration import (  # noqa: E402
+from plateau.data.tokens import min_frames
+from plateau.graphs.ctc import ctc_loss
+from plateau.graphs.dense import soft_alignment
+from plateau.graphs.loss import frames_needed, graph_loss
+from plateau.graphs.topology import TOPOLOGIES
+from tests.graphs.enumeration import (
     LENGTHS,
     TARGETS,
     num_labels,
@@ -18,6 +16,8 @@ from tests.graphs.enumeration import (  # noqa: E402
     sequences,
     total,
 )
+
+pytestmark = pytest.mark.usefixtures("engine")  # every test with each engine
 
 # By topology, transcripts and the regular expressions of their alignments; a is label 1, B is 0.
 BATCHES = {

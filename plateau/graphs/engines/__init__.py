@@ -1,22 +1,48 @@
 """What computes on graphs: full sums with their gradients, and best paths.
 
-Each engine is a module with the functions of `Engine`: ``k2``, by k2's intersection with a dense
-FSA.
+Each engine is a module with the functions of `Engine`:
+
+- ``native``: ours, on CPU. It sums over all paths, and needs numba alone.
+- ``k2``: k2's intersection with a dense FSA, on CPU and CUDA. It prunes (`OUTPUT_BEAM`).
 """
 
 import importlib
-from typing import Protocol
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from plateau.errors import UserError
 from plateau.graphs.graph import Graphs
+from plateau.ranges import check_options
+
+EngineName = Literal["native", "k2"]
+NEEDS: dict[EngineName, str] = {"native": "numba", "k2": "k2"}  # the package of each
+
+_chosen: EngineName | None = None  # None: whichever suits the device
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """How losses, alignments and searches on graphs are computed.
+
+    Args:
+        engine:
+            - auto: native on CPU, k2 on CUDA; the other one where that is not installed
+            - native: ours; exact, compiled at the first use. On CUDA, scores go by way of the CPU
+            - k2: k2, where it is installed
+    """
+
+    engine: Literal["auto", "native", "k2"] = "auto"
+
+    def __post_init__(self) -> None:
+        check_options(self, "graphs")
 
 
 class Engine(Protocol):
     """What an engine has; arguments are checked already."""
-
-    NAME: str
 
     def totals(
         self, scores: Tensor, lengths: Tensor, graphs: Graphs, viterbi: float, delay_penalty: float
@@ -40,6 +66,32 @@ class Engine(Protocol):
         """Labels and outputs of the best paths, see `plateau.graphs.dense.best_paths`."""
 
 
-def engine_for(device: torch.device) -> Engine:
+def use_engine(options: GraphOptions) -> None:
+    """Choose the engine of this process.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    global _chosen
+    if options.engine == "auto":
+        _chosen = None
+        return
+    if find_spec(NEEDS[options.engine]) is None:
+        raise UserError(
+            f"graphs.engine={options.engine}: {NEEDS[options.engine]} is not installed here; "
+            "take graphs.engine=auto"
+        )
+    _chosen = options.engine
+
+
+def engine_name(device: torch.device | str) -> EngineName:
     """The engine for scores on this device."""
-    return importlib.import_module("plateau.graphs.engines.k2")
+    if _chosen is not None:
+        return _chosen
+    first, second = ("native", "k2") if torch.device(device).type == "cpu" else ("k2", "native")
+    return first if find_spec(NEEDS[first]) is not None else second
+
+
+def engine_for(device: torch.device | str) -> Engine:
+    """The engine for scores on this device."""
+    return importlib.import_module(f"plateau.graphs.engines.{engine_name(device)}")

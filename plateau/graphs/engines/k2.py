@@ -9,7 +9,6 @@ from torch import Tensor
 from plateau.graphs.graph import Graphs
 from plateau.graphs.k2_graphs import to_k2
 
-NAME = "k2"
 # `k2.intersect_dense` drops arcs whose best path lies further than this many nats below the best of
 # all. With 40 the losses of flat and of peaky posteriors (64 to 600 frames) were equal to those
 # without pruning, and gradients to 1e-10. 10, a usual choice, was wrong by up to 4 nats, and
