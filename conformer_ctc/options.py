@@ -90,8 +90,8 @@ class DecodingOptions(CommonDecodingOptions):
 
             - greedy: the likeliest label of each frame
             - prefix_beam: the likeliest token sequence over all its alignments
-            - one_best: the best path through the CTC topology, by k2
-            - lexicon: the same, through words of the training transcripts only, by k2; a word that
+            - one_best: the best path through the CTC topology
+            - lexicon: the same, through words of the training transcripts only; a word that
               was not in training cannot be heard
 
         beam: prefixes that prefix beam search keeps

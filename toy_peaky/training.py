@@ -16,7 +16,7 @@ from plateau.graphs.graph import stack
 from toy_peaky.models import Model, initial_parameters, make_model
 from toy_peaky.options import Options
 
-FRAMES_AT_ONCE = 100_000  # of all runs together in one call of k2: some 0.5 GB
+FRAMES_AT_ONCE = 100_000  # of all runs together in one call: with k2 some 0.5 GB
 TINY = 1e-20  # in place of 0 before a logarithm
 
 
@@ -42,7 +42,9 @@ class Result:
     min_blank_prob: float  # min_t p_t(blank)
     num_blank_argmax: int  # frames whose likeliest label is blank
     num_blank_viterbi: int  # frames of the best alignment that are blank
-    viterbi: list[int]  # (T,): the best alignment under p; of equal ones, that k2 meets first
+    viterbi: list[
+        int
+    ]  # (T,): the best alignment under p; of equal ones, that the engine meets first
     peakiness: float  # max_s avg_softmax[s]: the share of time of the label that has most
     sharpness: float  # mean_t max_s p_t(s): how sure of a label the model is within a frame
     entropy: float  # mean_t of that of p_t, nats
@@ -118,7 +120,7 @@ class Runs:
         return (x * self.mask.unsqueeze(2)).sum(1) / self.lengths.unsqueeze(1)
 
     def parts(self) -> list[slice]:
-        """Runs to be handed to k2 together: it needs memory for every arc of every frame."""
+        """Runs to be computed together: k2 needs memory for every arc of every frame."""
         size = max(1, FRAMES_AT_ONCE // self.mask.shape[1])
         return [slice(i, i + size) for i in range(0, len(self.seeds), size)]
 

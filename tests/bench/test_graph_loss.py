@@ -26,7 +26,7 @@ def test_all_methods_have_the_same_losses(topology, sure):
 
 
 def test_other_losses_are_found_out(monkeypatch):
-    wrong = {**methods(), "torch": lambda problem, topology: problem.logits.sum((1, 2))}
+    wrong = {**methods(), "torch": lambda problem, topology: problem.log_probs.sum((1, 2))}
     monkeypatch.setattr(graph_loss, "methods", lambda: wrong)
     with pytest.raises(UserError, match="and torch differ"):
         check_same(Problem(SMALL, False), "ctc")

@@ -85,11 +85,18 @@ def use_engine(options: GraphOptions) -> None:
 
 
 def engine_name(device: torch.device | str) -> EngineName:
-    """The engine for scores on this device."""
+    """The engine for scores on this device.
+
+    Raises:
+        UserError: there is none.
+    """
     if _chosen is not None:
         return _chosen
-    first, second = ("native", "k2") if torch.device(device).type == "cpu" else ("k2", "native")
-    return first if find_spec(NEEDS[first]) is not None else second
+    order = ("native", "k2") if torch.device(device).type == "cpu" else ("k2", "native")
+    for name in order:
+        if find_spec(NEEDS[name]) is not None:
+            return name
+    raise UserError("losses and searches on graphs need numba or k2, and neither is installed here")
 
 
 def engine_for(device: torch.device | str) -> Engine:
