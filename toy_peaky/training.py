@@ -42,9 +42,7 @@ class Result:
     min_blank_prob: float  # min_t p_t(blank)
     num_blank_argmax: int  # frames whose likeliest label is blank
     num_blank_viterbi: int  # frames of the best alignment that are blank
-    viterbi: list[
-        int
-    ]  # (T,): the best alignment under p; of equal ones, that the engine meets first
+    viterbi: list[int]  # (T,): the best alignment under p; of equal ones, the first that is met
     peakiness: float  # max_s avg_softmax[s]: the share of time of the label that has most
     sharpness: float  # mean_t max_s p_t(s): how sure of a label the model is within a frame
     entropy: float  # mean_t of that of p_t, nats
