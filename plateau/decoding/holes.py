@@ -5,6 +5,7 @@ each word that was found is judged beside others: by CTC, with the words next to
 decoder that sees all of the text.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,10 +121,12 @@ class HoleFiller:
             return None
         graph = hole_graph(items, self._tree, self.max_words, self.unknown)
         length = torch.tensor([len(log_probs)])
-        ((_, outputs),) = best_paths_and_outputs(
-            log_probs[None].cpu(), length, graph, self.search_beam
-        )
-        if not outputs:
+        # What is given may be far from what is heard: a beam can lose all paths.
+        for beam in (self.search_beam, math.inf):
+            ((_, outputs),) = best_paths_and_outputs(log_probs[None].cpu(), length, graph, beam)
+            if outputs:
+                break
+        else:
             return None
         words, begins = [], []
         for frame, number in enumerate(outputs):

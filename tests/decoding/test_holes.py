@@ -100,6 +100,12 @@ def test_words_that_are_given_stay_and_have_no_confidence():
     assert filled.words[0].confidence is None
 
 
+def test_words_that_are_given_are_found_though_nothing_of_them_is_heard():
+    log_probs = posteriors([0, 0, 0, 0, 0, 2, 0], prob=1 - 1e-7)  # a 3 is 17 nats below blank
+    filled = fill(log_probs, [(3,), (3,), None], search_beam=10.0)
+    assert [word.tokens for word in filled.words] == [(3,), (3,), (2,)]
+
+
 def test_the_decoder_has_its_say():
     # CTC hears 1 2 rather than 1 3; the decoder would have 3s.
     log_probs = torch.tensor([[0.1, 0.8, 0.05, 0.05], [0.1, 0.1, 0.45, 0.35]]).log()
