@@ -128,7 +128,8 @@ def _reinstall(facts: Facts, package: str) -> str:
         if facts.user_site and Path(facts.user_site) in Path(facts.outside[package]).parents:
             return "export PYTHONNOUSERSITE=1"
     older = _older_pip(facts) if package == "k2" else ""
-    line = f"grep '^{package}==' requirements/{facts.lock}.txt"  # with its hash, which tells k2's wheels apart
+    # With its hash, which tells k2's wheels apart.
+    line = f"grep '^{package}==' requirements/{facts.lock}.txt"
     return f"{older}{line} | {_pip(facts, 'install --force-reinstall --no-deps -r /dev/stdin')}"
 
 

@@ -60,7 +60,7 @@ CASES = {
         "k2_wheel",
         True,
         "wheel for Python 3.8",
-        "grep '^k2==' requirements/classic.txt | python -m pip install --force-reinstall --no-deps -r",
+        "grep '^k2==' requirements/classic.txt | python -m pip install --force-reinstall --no-deps",
     ),
     "torch was upgraded under k2": (
         but(
@@ -246,8 +246,9 @@ CURRENT_CASES = {
     "no compiler": (
         current(("kaldifeat",), kaldifeat_torch="", compiler=""),
         [
-            "note   no kaldifeat: features are computed by kaldi-native-fbank, on the CPU -> install "
-            "a C++ compiler (on Debian: apt-get install g++); python utils/build_kaldifeat.py"
+            "note   no kaldifeat: features are computed by kaldi-native-fbank, on the CPU -> "
+            "install a C++ compiler (on Debian: apt-get install g++); python "
+            "utils/build_kaldifeat.py"
         ],
     ),
     "a package is missing": (
@@ -267,16 +268,16 @@ CURRENT_CASES = {
     "another torch 2": (
         current(installed={"torch": "2.9.0"}, kaldifeat_torch="2.9.0"),
         [
-            "note   torch 2.9.0: it was tested with torch 2.13.0 -> ./run_tests.sh tells whether all "
-            "works here"
+            "note   torch 2.9.0: it was tested with torch 2.13.0 -> ./run_tests.sh tells whether "
+            "all works here"
         ],
     ),
     "a GPU older than the code": (
         current(gpus=(("Tesla V100", "7.0"),)),
         [
-            "WRONG  Tesla V100 has compute capability 7.0: torch 2.13.0 has code only for sm_80 sm_90 "
-            "sm_120 -> unset PLATEAU_VENV; export PLATEAU_ENV=classic; . ./path.sh. Or train on the "
-            "CPU: export CUDA_VISIBLE_DEVICES="
+            "WRONG  Tesla V100 has compute capability 7.0: torch 2.13.0 has code only for sm_80 "
+            "sm_90 sm_120 -> unset PLATEAU_VENV; export PLATEAU_ENV=classic; . ./path.sh. Or train "
+            "on the CPU: export CUDA_VISIBLE_DEVICES="
         ],
     ),
 }
@@ -374,7 +375,8 @@ def test_commands_of_pip_can_be_run_as_they_are(tmp_path, shell, case, installs)
     would = " ".join(re.findall("Would install (.*)", done.stdout)).split()
     assert {package.rsplit("-", 1)[0] for package in would} == installs
     # Hashes count.
-    (tmp_path / "requirements/classic.txt").write_text("".join(lines).replace("sha256:", "sha256:0")[:-1])
+    other = "".join(lines).replace("sha256:", "sha256:0")[:-1]
+    (tmp_path / "requirements/classic.txt").write_text(other)
     assert "k2" not in installs or subprocess.run(run, cwd=tmp_path, env=variables).returncode
 
 

@@ -85,7 +85,8 @@ def merge(wheels: dict[str, Wheels]) -> list[str]:
     for (name, version), hashes in sorted(found.items()):
         marker = " or ".join(f'python_version == "{python}"' for python in hashes)
         line = f"{name}=={version}" + f" ; {marker}" * (len(hashes) < len(wheels))
-        lines.append(line + "".join(f" --hash=sha256:{sha}" for sha in sorted(set(hashes.values()))))
+        line += "".join(f" --hash=sha256:{sha}" for sha in sorted(set(hashes.values())))
+        lines.append(line)
     return lines
 
 
@@ -101,7 +102,7 @@ def asked_for(name: str) -> list[str]:
 
 
 def without_gpu(line: str, pythons: Sequence[str]) -> str:
-    """Return the line of the lock for a build without CUDA, of the Pythons for which there is one."""
+    """Return the line of a lock for a build without CUDA, where pip is offered one."""
     requirement = line.removeprefix(WITHOUT_GPU)
     name = requirement.split("==")[0]
     found: dict[str, Wheels] = {}

@@ -116,17 +116,17 @@ def choose_backend(wanted: Literal["auto", Backend]) -> Backend:
     """
     modules = {name: name.replace("-", "_") for name in get_args(Backend)}
     available = [name for name, module in modules.items() if importlib.util.find_spec(module)]
-    backend = available[0] if wanted == "auto" else wanted
-    if backend not in available:
+    chosen = available[0] if wanted == "auto" else wanted
+    if chosen not in available:
         how = {
             "kaldifeat": "build it with 'python utils/build_kaldifeat.py'",
             "kaldi-native-fbank": "install it with 'python -m pip install kaldi-native-fbank'",
         }
         raise UserError(
-            f"features.backend={backend}, but {backend} is not installed; "
-            f"{how[backend]} or set features.backend=auto"
+            f"features.backend={chosen}, but {chosen} is not installed; "
+            f"{how[chosen]} or set features.backend=auto"
         )
-    return backend
+    return chosen
 
 
 def make_extractor(options: FeatureOptions) -> FeatureExtractor:
@@ -135,11 +135,11 @@ def make_extractor(options: FeatureOptions) -> FeatureExtractor:
     Raises:
         UserError: the backend that is asked for is not installed.
     """
-    backend = choose_backend(options.backend)
+    chosen = choose_backend(options.backend)
     rate, bins = options.sampling_rate, options.num_mel_bins
-    if backend == "lhotse":
+    if chosen == "lhotse":
         return lhotse.Fbank(lhotse.FbankConfig(sampling_rate=rate, num_mel_bins=bins))
-    if backend == "kaldi-native-fbank":
+    if chosen == "kaldi-native-fbank":
         return NativeFbank(NativeFbankConfig(sampling_rate=rate, num_mel_bins=bins))
     from lhotse.features.kaldifeat import KaldifeatFrameOptions, KaldifeatMelOptions
 

@@ -1,4 +1,4 @@
-"""Kaldi's filterbanks by kaldi-native-fbank, whose wheel needs no compiler, as Lhotse's extractor."""
+"""Kaldi's filterbanks by kaldi-native-fbank, which needs no compiler, as Lhotse's extractor."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -51,7 +51,7 @@ class NativeFbank(FeatureExtractor):
         return self.config.num_mel_bins
 
     def extract(self, samples: np.ndarray | Tensor, sampling_rate: int) -> np.ndarray:
-        """Return the features (T, F), in nats, of one utterance's samples, (S,) or (1, S), in -1..1."""
+        """Return the features (T, F), in nats, of samples in -1..1, (S,) or (1, S)."""
         import kaldi_native_fbank
 
         options = kaldi_native_fbank.FbankOptions()

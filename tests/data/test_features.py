@@ -46,9 +46,9 @@ YESNO = Path(__file__).parents[3] / "shared" / "data" / "yesno" / "waves_yesno"
 def exact_fbank(samples: np.ndarray, rate: int, bins: int) -> np.ndarray:
     """Kaldi's log-mel energies (T, F) in double, with numpy's transform.
 
-    Frames are centred in their shift, the signal is mirrored at its ends; each frame loses its mean,
-    is pre-emphasised (0.97) and takes Povey's window, a Hann window to the power of 0.85; triangular
-    filters on the mel scale lie from 20 Hz to 400 Hz below half the rate.
+    Frames are centred in their shift, the signal is mirrored at its ends; each frame loses its
+    mean, is pre-emphasised (0.97) and takes Povey's window, a Hann window to the power of 0.85;
+    triangular filters on the mel scale lie from 20 Hz to 400 Hz below half the rate.
     """
     length, shift = rate * 25 // 1000, rate // 100
     size = 1 << (length - 1).bit_length()

