@@ -217,7 +217,7 @@ def check_k2_missing(facts: Facts) -> Finding | None:
     """With torch 2 there may be no k2."""
     if not _torch2(facts) or "k2" in facts.installed:
         return None
-    why = "what needs it says so (plateau/graphs); everything else works"
+    why = "transducers' losses need it; everything else works"
     mend = f"with CPython 3.11: export PLATEAU_ENV=classic; {SET_UP}"
     return Finding("no k2", why, mend, broken=False)
 

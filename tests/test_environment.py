@@ -216,7 +216,7 @@ def current(without: tuple[str, ...] = (), **facts) -> Facts:
     return dataclasses.replace(CURRENT, installed=installed, **facts)
 
 
-NO_K2 = "note   no k2: what needs it says so (plateau/graphs); everything else works -> with "
+NO_K2 = "note   no k2: transducers' losses need it; everything else works -> with "
 NO_K2 += "CPython 3.11: export PLATEAU_ENV=classic; . ./path.sh"
 
 
