@@ -1,10 +1,15 @@
 # shellcheck shell=bash
 # The environment. Source it: . ./path.sh
 #
-# Enters .venv; makes it on first use and mends it when requirements.txt changed. Variables:
-#   PLATEAU_VENV=DIR   use DIR in place of .venv. A DIR that exists and was not made by Plateau (an
-#                      environment of your own, say with torch 2.x) is entered as it is.
-#   PYTHON=FILE        make the environment with this CPython 3.11
+# There are two, each with its lock in requirements/; the one that fits the machine is taken:
+#   classic   in .venv           CPython 3.11, torch 1.13.1 and k2
+#   current   in .venv-current   CPython 3.11, 3.12 or 3.13, torch 2, no k2: where there is no CPython
+#                                3.11, or a GPU that torch 1.13 has no code for
+# It is made on first use, and mended when its lock changed. Variables:
+#   PLATEAU_ENV=NAME   classic or current
+#   PLATEAU_VENV=DIR   use DIR in place of .venv or .venv-current. A DIR that exists and was not made by
+#                      Plateau (an environment of your own) is entered as it is.
+#   PYTHON=FILE        make the environment with this CPython
 
 # An environment that Plateau made has all that is needed, and PYTHONPATH is the checkout alone. In one
 # of your own, what you have in PYTHONPATH comes after the checkout.
@@ -14,8 +19,8 @@ if [ -z "${BASH_VERSION:-}${ZSH_VERSION:-}" ]; then
 fi
 
 _plateau_enter() {
-  local root=$1 venv=${PLATEAU_VENV:-$1/.venv} mark rest
-  case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
+  local root=$1 venv=${PLATEAU_VENV:-} choice kind='' mark rest
+  case $venv in /* | '') ;; *) venv=$PWD/$venv ;; esac
   case "$root$venv" in
     *:* | *"
 "*)
@@ -24,12 +29,21 @@ _plateau_enter() {
       return 1
       ;;
   esac
+  if [ -z "$venv" ] || [ -e "$venv/.plateau" ] || [ ! -x "$venv/bin/python" ]; then
+    choice=$(bash "$root/utils/choose_environment.sh" "$venv") || return 1
+    kind=${choice%% *}
+    if [ -z "$venv" ]; then
+      venv=$root/.venv
+      if [ "$kind" = current ]; then venv=$venv-current; fi
+    fi
+    if [ "${VIRTUAL_ENV:-}" != "$venv" ]; then echo "path.sh: the environment is $choice" >&2; fi
+  fi
   mark=$venv/.plateau
-  if [ -e "$mark" ] || [ ! -x "$venv/bin/python" ]; then
-    # The mark of a finished environment: its place and the requirements it was made from.
+  if [ -n "$kind" ] && { [ -e "$mark" ] || [ ! -x "$venv/bin/python" ]; }; then
+    # The mark of a finished environment: its lock and its place.
     if [ ! -x "$venv/bin/python" ] ||
-      [ "$(cat "$mark")" != "$(sha256sum <"$root/requirements.txt") $venv" ]; then
-      bash "$root/utils/make_venv.sh" "$venv" || return 1
+      [ "$(cat "$mark")" != "$(cd "$root" && sha256sum "requirements/$kind.txt") $venv" ]; then
+      bash "$root/utils/make_venv.sh" "$kind" "$venv" || return 1
     fi
   fi
   # torch 1.13's MKL takes its slow kernels on AMD processors unless told otherwise: 5 is AVX2, 7

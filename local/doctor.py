@@ -22,10 +22,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from plateau.environment import Facts, examine  # noqa: E402
+from plateau.environment import Facts, examine, lock_of, pins  # noqa: E402
 
 # Listed, and imported in the examined Python (as espeakng_loader and so on).
-IMPORTS = "torch k2 lhotse kaldifeat numpy scipy sentencepiece kaldialign soundfile espeakng-loader"
+IMPORTS = (
+    "torch k2 lhotse kaldifeat kaldi-native-fbank numpy scipy sentencepiece kaldialign soundfile "
+    "espeakng-loader"
+)
 
 # What can be said without importing anything.
 LOOK = """
@@ -136,13 +139,19 @@ def collect(python: str) -> Facts:
         if package in installed or package in look.get("outside", {})
     }
     errors = {package: why_failed(process) for package, process in imports.items() if process}
-    locked = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line.split()[0].split("==") for line in locked if "==" in line]
+    mark = Path(python).parent.parent / ".plateau"
+    lock = lock_of(
+        mark.read_text(encoding="utf-8") if mark.exists() else "",
+        installed.get("torch", ""),
+        look.get("python", ""),
+    )
+    locked = (ROOT / f"requirements/{lock}.txt").read_text(encoding="utf-8")
     about_torch = json.loads(output(torch) or "{}")
     return Facts(
         machine=f"{platform.system()} {platform.machine()}",
         glibc=platform.libc_ver()[1],
-        required={name: version for name, version in pins},
+        lock=lock,
+        required=pins(locked, look.get("python", "")),
         import_errors={package: error for package, error in errors.items() if error},
         torch_cuda=about_torch.get("torch_cuda", ""),
         torch_archs=tuple(about_torch.get("torch_archs", ())),
@@ -166,6 +175,7 @@ def table(facts: Facts) -> list[tuple[str, str]]:
     rows += [("disk", f"{facts.disk_free_gb:.0f} GB free")]
     rows += [("GPU", f"{n}, compute capability {c}") for n, c in facts.gpus] or [("GPU", "none")]
     rows += [("compiler", facts.compiler), ("python", f"{facts.implementation} {facts.python}")]
+    rows += [("environment", facts.lock)]
     notes = {
         "torch": f", CUDA {facts.torch_cuda or 'none'}",
         "k2": f", for torch {facts.k2_torch} and Python {facts.k2_python}",
@@ -180,7 +190,7 @@ def main() -> None:
     """Look, print, and tell by the exit status whether something is broken."""
     facts = collect(sys.argv[1] if len(sys.argv) > 1 else sys.executable)
     for name, value in table(facts):
-        print(f"{name:<16} {value}")
+        print(f"{name:<18} {value}")
     findings = examine(facts)
     print(*findings or ["all is well"], sep="\n")
     sys.exit(any(finding.broken for finding in findings))

@@ -25,7 +25,8 @@ class Facts:
     implementation: str = "cpython"
     # name → version, as the packages' metadata tell
     installed: dict[str, str] = field(default_factory=dict)
-    # name → version, as requirements.txt asks for
+    lock: str = "classic"  # whose packages it should have, classic or current
+    # name → version, as the lock asks for
     required: dict[str, str] = field(default_factory=dict)
     # name → last line of what the failed import said
     import_errors: dict[str, str] = field(default_factory=dict)
@@ -67,6 +68,35 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
+def lock_of(mark: str, torch: str, python: str) -> str:
+    """Return the name of the lock that an environment is of, classic or current.
+
+    Args:
+        mark: what path.sh wrote into it, which names the lock; "" where somebody else made it
+        torch: version, "" where it is not there
+        python: version
+    """
+    named = re.search(r"requirements/(\w+)\.txt", mark)
+    if named:
+        return named[1]
+    if torch:
+        return "current" if numbers(torch) >= (2,) else "classic"
+    return "classic" if numbers(python)[:2] in ((), (3, 11)) else "current"
+
+
+def pins(lock: str, python: str) -> dict[str, str]:
+    """Return name → version of what a lock has for a Python.
+
+    Args:
+        lock: text of requirements/….txt
+        python: version, "3.12.1"
+    """
+    short = ".".join(python.split(".")[:2])
+    lines = [line for line in lock.splitlines() if re.match(r"\w\S*==", line)]
+    mine = [line for line in lines if " ; " not in line or f'"{short}"' in line]
+    return dict(line.split()[0].split("==") for line in mine)
+
+
 def _python(facts: Facts) -> str:
     return quote(facts.executable) if facts.executable else "python"
 
@@ -77,7 +107,7 @@ def _pip(facts: Facts, *arguments: str) -> str:
 
 def _older_pip(facts: Facts) -> str:
     """A command to go before others, if k2's wheels are refused."""
-    refused = numbers(facts.installed.get("pip", "")) >= (26, 3)
+    refused = facts.lock == "classic" and numbers(facts.installed.get("pip", "")) >= (26, 3)
     return _pip(facts, "install 'pip<26.3' && ") if refused else ""
 
 
@@ -98,8 +128,13 @@ def _reinstall(facts: Facts, package: str) -> str:
         if facts.user_site and Path(facts.user_site) in Path(facts.outside[package]).parents:
             return "export PYTHONNOUSERSITE=1"
     older = _older_pip(facts) if package == "k2" else ""
-    line = f"grep '^{package}==' requirements.txt"  # with its hash, which tells k2's wheels apart
+    # With its hash, which tells k2's wheels apart.
+    line = f"grep '^{package}==' requirements/{facts.lock}.txt"
     return f"{older}{line} | {_pip(facts, 'install --force-reinstall --no-deps -r /dev/stdin')}"
+
+
+def _install(facts: Facts) -> str:
+    return _older_pip(facts) + _pip(facts, f"install -r requirements/{facts.lock}.txt")
 
 
 def _torch2(facts: Facts) -> bool:
@@ -119,32 +154,32 @@ def check_machine(facts: Facts) -> Finding | None:
 
 
 def check_python(facts: Facts) -> Finding | None:
-    """The locked packages are for CPython 3.11; with torch 2.x a newer one will do."""
+    """Classic is for CPython 3.11; current for that and newer ones."""
     if not facts.python:
         why = "its Python is not there or does not start"
         return Finding("no environment", why, SET_UP)
-    if facts.implementation == "cpython" and numbers(facts.python)[:2] == (3, 11):
-        return None
-    if _torch2(facts) and numbers(facts.python) >= (3, 11):
+    version = numbers(facts.python)
+    fits = version[:2] == (3, 11) if facts.lock == "classic" else version >= (3, 11)
+    if fits and (facts.implementation == "cpython" or _torch2(facts)):
         return None
     what = f"{facts.implementation} {facts.python}"
-    return Finding(
-        what, "the locked packages are for CPython 3.11", f"unset PLATEAU_VENV; {SET_UP}"
-    )
+    newer = "" if facts.lock == "classic" else " to 3.13"
+    why = f"the packages of {facts.lock} are for CPython 3.11{newer}"
+    return Finding(what, why, f"unset PLATEAU_VENV; {SET_UP}")
 
 
 def check_missing(facts: Facts) -> Finding | None:
-    """What requirements.txt asks for and is not installed."""
+    """What the lock asks for and is not installed."""
     missing = [name for name in facts.required if name not in facts.installed]
-    if _torch2(facts):  # it brings its own CUDA packages; k2 has a check of its own
-        missing = [name for name in missing if name != "k2" and not name.startswith("nvidia-")]
+    if facts.lock == "current":  # torch brings the CUDA that it is for, if any
+        cuda = re.compile("nvidia-|cuda-|triton$")
+        missing = [name for name in missing if not cuda.match(name)]
     if check_pip(facts):
         missing = [name for name in missing if name != "k2"]
     if not facts.python or not missing:
         return None
     what = "missing: " + ", ".join(missing[:6]) + (" …" if len(missing) > 6 else "")
-    mend = _older_pip(facts) + _pip(facts, "install -r requirements.txt")
-    return Finding(what, "requirements.txt asks for it", mend)
+    return Finding(what, f"requirements/{facts.lock}.txt asks for it", _install(facts))
 
 
 def check_pip(facts: Facts) -> Finding | None:
@@ -153,8 +188,7 @@ def check_pip(facts: Facts) -> Finding | None:
     if "k2" in facts.installed or numbers(pip) < (26, 3) or _torch2(facts):
         return None
     why = "from 26.3 on it says of k2's wheels that there is no matching distribution"
-    mend = _older_pip(facts) + _pip(facts, "install -r requirements.txt")
-    return Finding(f"pip {pip}", why, mend)
+    return Finding(f"pip {pip}", why, _install(facts))
 
 
 def check_k2_wheel(facts: Facts) -> Finding | None:
@@ -180,20 +214,21 @@ def check_k2_torch(facts: Facts) -> Finding | None:
 
 
 def check_k2_missing(facts: Facts) -> Finding | None:
-    """With torch 2.x there may be no k2."""
+    """With torch 2 there may be no k2."""
     if not _torch2(facts) or "k2" in facts.installed:
         return None
-    why = "graph losses and graph decoding need it; everything outside plateau/graphs works"
-    mend = "for torch 2.x it comes from the k2 project's own index of wheels"
+    why = "transducers' losses need it; everything else works"
+    mend = f"with CPython 3.11: export PLATEAU_ENV=classic; {SET_UP}"
     return Finding("no k2", why, mend, broken=False)
 
 
 def check_torch2(facts: Facts) -> Finding | None:
     """Say what was not tested."""
-    if not _torch2(facts):
+    locked = facts.required.get("torch", "")
+    if not _torch2(facts) or numbers(facts.installed["torch"]) == numbers(locked):
         return None
     what = f"torch {facts.installed['torch']}"
-    why = f"results were measured with torch {facts.required.get('torch', '1.13.1')}"
+    why = f"it was tested with torch {locked or '1.13.1'}"
     return Finding(what, why, "./run_tests.sh tells whether all works here", broken=False)
 
 
@@ -227,7 +262,7 @@ def check_torchaudio(facts: Facts) -> Finding | None:
 
 
 def check_kaldifeat(facts: Facts) -> Finding | None:
-    """Without kaldifeat Lhotse computes the features; with one for another torch nothing does."""
+    """Without kaldifeat others compute the features; with one for another torch nothing does."""
     torch = facts.installed.get("torch", "")
     if not torch:
         return None
@@ -237,7 +272,9 @@ def check_kaldifeat(facts: Facts) -> Finding | None:
         return Finding(what, f"torch here is {torch}", _build_kaldifeat(facts))
     if "kaldifeat" in facts.installed:
         return None
-    why = "features are computed by Lhotse's own Kaldi-compatible fbank, on the CPU"
+    native = "kaldi-native-fbank" in facts.installed
+    other = "kaldi-native-fbank" if native else "Lhotse's own fbank"
+    why = f"features are computed by {other}, on the CPU"
     if not facts.compiler:
         mend = f"install a C++ compiler (on Debian: apt-get install g++); {_build_kaldifeat(facts)}"
     elif not facts.python_headers:
@@ -261,6 +298,8 @@ def check_gpu(facts: Facts) -> Finding | None:
             return None
         why = f"torch {facts.installed['torch']} (CUDA {facts.torch_cuda or 'none'}) cannot use it"
         mend = "nvidia-smi shows the driver's CUDA, which must not be older; or train on the CPU"
+        if not facts.torch_cuda:
+            mend = f"remove the environment, and make it where the GPU is: {SET_UP}"
         return Finding(name, why, mend, broken=False)
     compiled = [
         (match[1], int(match[2]), int(match[3]))
@@ -280,10 +319,10 @@ def check_gpu(facts: Facts) -> Finding | None:
             why = (
                 f"torch {facts.installed['torch']} has code only for {' '.join(facts.torch_archs)}"
             )
-            mend = (
-                "make an environment with torch 2.x and the k2 project's own wheel for it; "
-                "export PLATEAU_VENV=its folder. Or train on the CPU: export CUDA_VISIBLE_DEVICES="
-            )
+            mend = "train on the CPU: export CUDA_VISIBLE_DEVICES="
+            other = "current" if gpu > (8, 6) else "classic"
+            if facts.lock != other:
+                mend = f"unset PLATEAU_VENV; export PLATEAU_ENV={other}; {SET_UP}. Or {mend}"
             return Finding(what, why, mend)
     return None
 

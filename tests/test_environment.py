@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from plateau.environment import CHECKS, Facts, examine, numbers
+from plateau.environment import CHECKS, Facts, examine, lock_of, numbers, pins
 
 HEALTHY = Facts(
     glibc="2.36",
@@ -60,7 +60,7 @@ CASES = {
         "k2_wheel",
         True,
         "wheel for Python 3.8",
-        "grep '^k2==' requirements.txt | python -m pip install --force-reinstall --no-deps -r",
+        "grep '^k2==' requirements/classic.txt | python -m pip install --force-reinstall --no-deps",
     ),
     "torch was upgraded under k2": (
         but(
@@ -89,7 +89,13 @@ CASES = {
         "not the one for torch 1.13.1",
         "pip uninstall -y torchaudio",
     ),
-    "package missing": (having(lhotse=None), "missing", True, "lhotse", "requirements.txt"),
+    "package missing": (
+        having(lhotse=None),
+        "missing",
+        True,
+        "lhotse",
+        "install -r requirements/classic.txt",
+    ),
     "pip that refuses k2": (
         but(installed={**having(k2=None).installed, "pip": "26.3"}, k2_python="", k2_torch=""),
         "pip",
@@ -107,7 +113,7 @@ CASES = {
         "gpu",
         True,
         "NVIDIA H100 has compute capability 9.0",
-        "torch 2.x",
+        "export PLATEAU_ENV=current; . ./path.sh",
     ),
     "a GPU older than the code": (
         but(gpus=(("Tesla K40", "3.5"),)),
@@ -127,7 +133,7 @@ CASES = {
         but(installed=having(kaldifeat=None).installed, kaldifeat_torch=""),
         "kaldifeat",
         False,
-        "Lhotse's own Kaldi-compatible fbank",
+        "Lhotse's own fbank",
         "python utils/build_kaldifeat.py",
     ),
     "no compiler": (
@@ -174,19 +180,140 @@ def test_failed_import_that_nothing_explains_is_told():
     assert str(finding).startswith("WRONG  import of k2 fails: SIGSEGV -> grep '^k2=='")
 
 
-def test_torch_2_without_k2_is_only_noted():
-    facts = but(
-        python="3.12.1",
-        installed={"torch": "2.6.0+cu124", "numpy": "1.26.4", "lhotse": "1.33.0"},
-        k2_python="",
-        k2_torch="",
-        kaldifeat_torch="",
-        gpus=(("NVIDIA H100", "9.0"),),
-        torch_archs=("sm_80", "sm_90"),
+CURRENT = Facts(
+    glibc="2.36",
+    python="3.12.1",
+    lock="current",
+    installed={
+        "torch": "2.13.0",
+        "triton": "3.7.1",
+        "nvidia-cublas": "13.1",
+        "lhotse": "1.33.0",
+        "numpy": "2.4.6",
+        "kaldifeat": "1.24+torch2.13.0",
+        "kaldi-native-fbank": "1.23.0",
+        "pip": "26.3",
+    },
+    required={
+        "torch": "2.13.0",
+        "triton": "3.7.1",
+        "nvidia-cublas": "13.1",
+        "lhotse": "1.33.0",
+        "numpy": "2.4.6",
+    },
+    kaldifeat_torch="2.13.0",
+    torch_cuda="13.0",
+    torch_archs=("sm_80", "sm_90", "sm_120"),
+    gpus=(("NVIDIA H100", "9.0"),),
+    compiler="g++ 12.2.0",
+)
+
+
+def current(without: tuple[str, ...] = (), **facts) -> Facts:
+    """Facts of the environment current, less some packages and with other facts."""
+    kept = {n: v for n, v in CURRENT.installed.items() if n not in without}
+    installed = {**kept, **facts.pop("installed", {})}
+    return dataclasses.replace(CURRENT, installed=installed, **facts)
+
+
+NO_K2 = "note   no k2: transducers' losses need it; everything else works -> with "
+NO_K2 += "CPython 3.11: export PLATEAU_ENV=classic; . ./path.sh"
+
+
+@pytest.mark.parametrize("python", ["3.11.7", "3.12.1", "3.13.0"])
+def test_of_current_only_k2_is_noted(python):
+    assert [str(finding) for finding in examine(current(python=python))] == [NO_K2]
+
+
+CURRENT_CASES = {
+    "torch without CUDA": (
+        current(
+            ("triton", "nvidia-cublas"),
+            installed={"torch": "2.13.0+cpu"},
+            torch_cuda="",
+            torch_archs=(),
+            gpus=(),
+        ),
+        [],
+    ),
+    "torch without CUDA beside a GPU": (
+        current(installed={"torch": "2.13.0+cpu"}, torch_cuda="", torch_archs=()),
+        [
+            "note   NVIDIA H100: torch 2.13.0+cpu (CUDA none) cannot use it -> remove the "
+            "environment, and make it where the GPU is: . ./path.sh"
+        ],
+    ),
+    "no compiler": (
+        current(("kaldifeat",), kaldifeat_torch="", compiler=""),
+        [
+            "note   no kaldifeat: features are computed by kaldi-native-fbank, on the CPU -> "
+            "install a C++ compiler (on Debian: apt-get install g++); python "
+            "utils/build_kaldifeat.py"
+        ],
+    ),
+    "a package is missing": (
+        current(("lhotse",)),
+        [
+            "WRONG  missing: lhotse: requirements/current.txt asks for it -> python -m pip install "
+            "-r requirements/current.txt"
+        ],
+    ),
+    "Python 3.10": (
+        current(python="3.10.2"),
+        [
+            "WRONG  cpython 3.10.2: the packages of current are for CPython 3.11 to 3.13 -> unset "
+            "PLATEAU_VENV; . ./path.sh"
+        ],
+    ),
+    "another torch 2": (
+        current(installed={"torch": "2.9.0"}, kaldifeat_torch="2.9.0"),
+        [
+            "note   torch 2.9.0: it was tested with torch 2.13.0 -> ./run_tests.sh tells whether "
+            "all works here"
+        ],
+    ),
+    "a GPU older than the code": (
+        current(gpus=(("Tesla V100", "7.0"),)),
+        [
+            "WRONG  Tesla V100 has compute capability 7.0: torch 2.13.0 has code only for sm_80 "
+            "sm_90 sm_120 -> unset PLATEAU_VENV; export PLATEAU_ENV=classic; . ./path.sh. Or train "
+            "on the CPU: export CUDA_VISIBLE_DEVICES="
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CURRENT_CASES)
+def test_one_thing_wrong_in_current(case):
+    facts, expected = CURRENT_CASES[case]
+    assert [str(finding) for finding in examine(facts) if finding.what != "no k2"] == expected
+
+
+@pytest.mark.parametrize(
+    ("mark", "torch", "python", "lock"),
+    [
+        ("0abc  requirements/current.txt /env", "2.13.0", "3.11.7", "current"),
+        ("unfinished requirements/current.txt", "", "3.11.7", "current"),
+        ("0abc  requirements/classic.txt /env", "1.13.1", "3.11.7", "classic"),
+        ("", "2.6.0+cu124", "3.11.7", "current"),
+        ("", "1.13.1", "3.11.7", "classic"),
+        ("", "", "3.12.1", "current"),
+        ("", "", "3.11.7", "classic"),
+        ("", "", "", "classic"),
+    ],
+)
+def test_which_lock_an_environment_is_of(mark, torch, python, lock):
+    assert lock_of(mark, torch, python) == lock
+
+
+def test_pins_of_a_lock_are_those_of_the_python():
+    lock = (
+        "# without a GPU: torch==2+cpu --hash=sha256:0\n"
+        "torch==2 --hash=sha256:0 --hash=sha256:1\n"
+        'chunk==3 ; python_version == "3.12" or python_version == "3.13" --hash=sha256:0\n'
     )
-    findings = examine(facts)
-    assert not any(finding.broken for finding in findings)
-    assert {finding.what for finding in findings} == {"no k2", "torch 2.6.0+cu124", "no kaldifeat"}
+    assert pins(lock, "3.13.0") == {"torch": "2", "chunk": "3"}
+    assert pins(lock, "3.11.7") == {"torch": "2"}
 
 
 def test_numbers_compare_as_versions():
@@ -228,11 +355,12 @@ def test_commands_of_pip_can_be_run_as_they_are(tmp_path, shell, case, installs)
     """By the pip that is here, which says what it would do; wheels are made up."""
     lines = []
     (tmp_path / "wheels").mkdir()
+    (tmp_path / "requirements").mkdir()
     wheel(tmp_path / "wheels", "pip", "26.2.1")
     for name, version in HEALTHY.required.items():
         sha = wheel(tmp_path / "wheels", name, f"{version}")
         lines.append(f"{name}=={version} --hash=sha256:{sha}\n")
-    (tmp_path / "requirements.txt").write_text("".join(lines))
+    (tmp_path / "requirements/classic.txt").write_text("".join(lines))
     variables = {
         **os.environ,
         "PIP_DRY_RUN": "1",
@@ -247,7 +375,8 @@ def test_commands_of_pip_can_be_run_as_they_are(tmp_path, shell, case, installs)
     would = " ".join(re.findall("Would install (.*)", done.stdout)).split()
     assert {package.rsplit("-", 1)[0] for package in would} == installs
     # Hashes count.
-    (tmp_path / "requirements.txt").write_text("".join(lines).replace("sha256:", "sha256:0")[:-1])
+    other = "".join(lines).replace("sha256:", "sha256:0")[:-1]
+    (tmp_path / "requirements/classic.txt").write_text(other)
     assert "k2" not in installs or subprocess.run(run, cwd=tmp_path, env=variables).returncode
 
 

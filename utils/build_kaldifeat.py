@@ -137,7 +137,7 @@ def main() -> None:
         install(wheel)
     except (BuildError, OSError) as error:
         sys.exit(
-            f"kaldifeat: {error}\nLhotse's own Kaldi-compatible fbank takes its place. "
+            f"kaldifeat: {error}\nkaldi-native-fbank takes its place. "
             "To build kaldifeat later: python utils/build_kaldifeat.py"
         )
 

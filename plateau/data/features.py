@@ -4,7 +4,7 @@ import importlib.util
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import lhotse
 import numpy as np
@@ -24,10 +24,13 @@ from plateau.config import UserError
 from plateau.data import backend  # noqa: F401 (so that Lhotse reads audio as we do)
 from plateau.data.archives import CHECKSUM, write_array
 from plateau.data.audio import SHORTEST, is_too_short
+from plateau.data.native_fbank import FRAME_SHIFT, NativeFbank, NativeFbankConfig
 from plateau.io import naming, read_json, write_json
 from plateau.ranges import at_least, check_options
 
-FRAME_SHIFT = 0.01  # seconds between two frames
+# Kaldi's filterbanks by three packages, as equal as float32 has them (4e-4 from the exact ones on
+# recordings of yesno): any can stand in for another within an experiment.
+Backend = Literal["kaldifeat", "kaldi-native-fbank", "lhotse"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class FeatureOptions:
     Args:
         sampling_rate: in Hz; recordings at other rates are resampled
         num_mel_bins: filterbank channels
-        backend: kaldifeat (fast, batches, CPU or GPU), lhotse (needs no compiler), or auto:
-            kaldifeat where it is installed
+        backend: kaldifeat (CPU or GPU; needs a compiler), kaldi-native-fbank (what sherpa-onnx
+            computes), lhotse, or auto: the first of them that is installed
         device: where kaldifeat computes, e.g. cpu or cuda
         perturb_speed: the training set also goes in at these speeds, e.g. [0.9, 1.1]
         on_the_fly: compute features while training instead of storing them
@@ -46,7 +49,7 @@ class FeatureOptions:
 
     sampling_rate: int = 16000
     num_mel_bins: int = 80
-    backend: Literal["auto", "kaldifeat", "lhotse"] = "auto"
+    backend: Literal["auto", Backend] = "auto"
     device: str = "cpu"
     perturb_speed: tuple[float, ...] = ()
     on_the_fly: bool = False
@@ -105,30 +108,46 @@ def frame_times(frame: int, subsampling_factor: int) -> tuple[float, float]:
     return max(start, 0.0), start + subsampling_factor * FRAME_SHIFT
 
 
+def choose_backend(wanted: Literal["auto", Backend]) -> Backend:
+    """Return the package that computes features here.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    modules = {name: name.replace("-", "_") for name in get_args(Backend)}
+    available = [name for name, module in modules.items() if importlib.util.find_spec(module)]
+    chosen = available[0] if wanted == "auto" else wanted
+    if chosen not in available:
+        how = {
+            "kaldifeat": "build it with 'python utils/build_kaldifeat.py'",
+            "kaldi-native-fbank": "install it with 'python -m pip install kaldi-native-fbank'",
+        }
+        raise UserError(
+            f"features.backend={chosen}, but {chosen} is not installed; "
+            f"{how[chosen]} or set features.backend=auto"
+        )
+    return chosen
+
+
 def make_extractor(options: FeatureOptions) -> FeatureExtractor:
     """Lhotse's extractor for these options; 25 ms windows every 10 ms, no dither.
 
     Raises:
-        UserError: kaldifeat is asked for and not installed.
+        UserError: the backend that is asked for is not installed.
     """
-    available = importlib.util.find_spec("kaldifeat") is not None
-    if options.backend == "kaldifeat" and not available:
-        raise UserError(
-            "features.backend=kaldifeat, but kaldifeat is not installed; "
-            "build it with 'python utils/build_kaldifeat.py' or set features.backend=auto"
-        )
-    if options.backend == "lhotse" or not available:
-        config = lhotse.FbankConfig(
-            sampling_rate=options.sampling_rate, num_mel_bins=options.num_mel_bins
-        )
-        return lhotse.Fbank(config)
+    chosen = choose_backend(options.backend)
+    rate, bins = options.sampling_rate, options.num_mel_bins
+    if chosen == "lhotse":
+        return lhotse.Fbank(lhotse.FbankConfig(sampling_rate=rate, num_mel_bins=bins))
+    if chosen == "kaldi-native-fbank":
+        return NativeFbank(NativeFbankConfig(sampling_rate=rate, num_mel_bins=bins))
     from lhotse.features.kaldifeat import KaldifeatFrameOptions, KaldifeatMelOptions
 
     return lhotse.KaldifeatFbank(
         lhotse.KaldifeatFbankConfig(
             device=options.device,
-            frame_opts=KaldifeatFrameOptions(sampling_rate=options.sampling_rate),
-            mel_opts=KaldifeatMelOptions(num_bins=options.num_mel_bins),
+            frame_opts=KaldifeatFrameOptions(sampling_rate=rate),
+            mel_opts=KaldifeatMelOptions(num_bins=bins),
         )
     )
 

@@ -213,7 +213,7 @@ def environment() -> dict[str, str]:
     except FileNotFoundError:  # a machine without git
         commit = ""
     versions = {}
-    for package in ("torch", "k2", "lhotse", "kaldifeat", "numpy", "numba"):
+    for package in ("torch", "k2", "lhotse", "kaldifeat", "kaldi-native-fbank", "numpy", "numba"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

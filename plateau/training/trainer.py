@@ -127,7 +127,9 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), betas=options.betas, weight_decay=options.weight_decay
         )
-        self.scaler = torch.cuda.amp.GradScaler(enabled=self._half and options.precision == "fp16")
+        # torch 1.13 has it in torch.cuda.amp alone, where torch 2 warns of it.
+        scaler = getattr(torch.amp, "GradScaler", torch.cuda.amp.GradScaler)
+        self.scaler = scaler(enabled=self._half and options.precision == "fp16")
         self.spec_augment = make_spec_augment(options.spec_augment)
         self.progress = Progress()
         self.sums: Counter[str] = Counter()  # of this epoch's batches

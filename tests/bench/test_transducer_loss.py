@@ -3,6 +3,8 @@ import re
 import pytest
 import torch
 
+pytest.importorskip("k2")
+
 from bench import transducer_loss
 from bench.transducer_loss import (
     FULL,

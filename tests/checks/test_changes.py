@@ -4,6 +4,8 @@ import pytest
 import torch
 from lhotse import CutSet
 
+pytest.importorskip("k2")
+
 import conformer_ctc.options
 import conformer_ctc.train
 import transducer.options

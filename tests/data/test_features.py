@@ -1,5 +1,6 @@
 import importlib.util
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from lhotse import CutSet
 from plateau.config import UserError
 from plateau.data import features
 from plateau.data.features import (
+    Backend,
     FeatureOptions,
+    choose_backend,
     compute_features,
     load_statistics,
     make_cuts,
@@ -24,9 +27,7 @@ from plateau.data.manifests import to_manifests
 OPTIONS = FeatureOptions(sampling_rate=8000, num_mel_bins=23, backend="lhotse")
 LILCOM = 2**-6  # the largest error of Lhotse's lossy storage, whose steps are 2**-5
 
-needs_kaldifeat = pytest.mark.skipif(
-    importlib.util.find_spec("kaldifeat") is None, reason="kaldifeat is not installed"
-)
+BACKENDS = [name for name in get_args(Backend) if importlib.util.find_spec(name.replace("-", "_"))]
 
 
 @pytest.fixture
@@ -38,30 +39,72 @@ def two_lengths(tmp_path, tone) -> CutSet:
     return make_cuts(*to_manifests(tmp_path / "set"), OPTIONS)
 
 
-@needs_kaldifeat
-@pytest.mark.parametrize("rate", [8000, 16000])
-def test_kaldifeat_and_lhotse_agree(tmp_path, tone, rate):
-    samples, _ = soundfile.read(tone("x.wav", 1.003, rate), dtype="float32")
-    extractors = [
-        make_extractor(FeatureOptions(sampling_rate=rate, backend=backend))
-        for backend in ("kaldifeat", "lhotse")
-    ]
-    kaldifeat, own = (np.asarray(e.extract(samples, rate)) for e in extractors)
-    assert kaldifeat.shape == own.shape == (100, 80)
-    np.testing.assert_allclose(kaldifeat, own, atol=1e-3)
-    assert {e.name for e in extractors} == {"kaldifeat-fbank", "kaldi-fbank"}
+# Utterances of yesno: real recordings at 8 kHz.
+YESNO = Path(__file__).parents[3] / "shared" / "data" / "yesno" / "waves_yesno"
 
 
-@needs_kaldifeat
-def test_auto_takes_kaldifeat_where_it_is():
-    assert make_extractor(FeatureOptions()).name == "kaldifeat-fbank"
+def exact_fbank(samples: np.ndarray, rate: int, bins: int) -> np.ndarray:
+    """Kaldi's log-mel energies (T, F) in double, with numpy's transform.
+
+    Frames are centred in their shift, the signal is mirrored at its ends; each frame loses its
+    mean, is pre-emphasised (0.97) and takes Povey's window, a Hann window to the power of 0.85;
+    triangular filters on the mel scale lie from 20 Hz to 400 Hz below half the rate.
+    """
+    length, shift = rate * 25 // 1000, rate // 100
+    size = 1 << (length - 1).bit_length()
+    count = (len(samples) + shift // 2) // shift
+    at = np.arange(count)[:, None] * shift + shift // 2 - length // 2 + np.arange(length)  # (T, W)
+    at = np.where(at < 0, -at - 1, at)
+    at = np.where(at >= len(samples), 2 * len(samples) - 1 - at, at)
+    frames = samples.astype(np.float64)[at]
+    frames -= frames.mean(1, keepdims=True)
+    frames -= 0.97 * np.concatenate((frames[:, :1], frames[:, :-1]), 1)
+    frames *= np.hanning(length) ** 0.85
+    power = np.abs(np.fft.rfft(frames, size)[:, : size // 2]) ** 2  # (T, size / 2)
+
+    def mel(hertz):
+        return 1127 * np.log1p(hertz / 700)
+
+    edges = np.linspace(mel(20.0), mel(rate / 2 - 400), bins + 2)[:, None]
+    at = mel(np.arange(size // 2) * rate / size)
+    up = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    down = (edges[2:] - at) / (edges[2:] - edges[1:-1])
+    energies = power @ np.maximum(np.minimum(up, down), 0).T  # (T, F)
+    return np.log(np.maximum(energies, np.finfo(np.float32).eps))
 
 
-def test_without_kaldifeat(monkeypatch):
-    monkeypatch.setattr(features.importlib.util, "find_spec", lambda name: None)
-    assert make_extractor(FeatureOptions()).name == "kaldi-fbank"
+@pytest.mark.parametrize("backend", get_args(Backend))
+@pytest.mark.parametrize("rate", [8000, 16000, 22050])
+def test_each_backend_computes_kaldis_filterbanks(tone, rate, backend):
+    """The same from all, so that one can stand in for another."""
+    pytest.importorskip(backend.replace("-", "_"))
+    recordings = [soundfile.read(tone("x.wav", 1.003, rate), dtype="float32")[0]]
+    if rate == 8000:
+        paths = sorted(YESNO.glob("*.wav"))[:5]
+        recordings += [soundfile.read(path, dtype="float32")[0] for path in paths]
+    extractor = make_extractor(FeatureOptions(sampling_rate=rate, backend=backend))
+    assert extractor.feature_dim(rate) == 80
+    assert extractor.frame_shift == features.FRAME_SHIFT
+    for samples in recordings:
+        found = np.asarray(extractor.extract(samples[None], rate))
+        expected = exact_fbank(samples, rate, 80)
+        assert found.shape == expected.shape and found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+def test_auto_takes_the_first_that_is_installed(monkeypatch):
+    here = ["kaldifeat", "kaldi_native_fbank", "lhotse"]
+    monkeypatch.setattr(features.importlib.util, "find_spec", lambda name: name in here)
+    assert choose_backend("auto") == "kaldifeat"
+    here.remove("kaldifeat")
+    assert choose_backend("auto") == "kaldi-native-fbank"
+    assert choose_backend("lhotse") == "lhotse"
     with pytest.raises(UserError, match="kaldifeat is not installed"):
         make_extractor(FeatureOptions(backend="kaldifeat"))
+    here.remove("kaldi_native_fbank")
+    assert make_extractor(FeatureOptions()).name == "kaldi-fbank"
+    with pytest.raises(UserError, match="kaldi-native-fbank is not installed"):
+        make_extractor(FeatureOptions(backend="kaldi-native-fbank"))
 
 
 def test_an_utterance_is_a_cut_of_its_name(segmented):
@@ -161,7 +204,7 @@ def test_statistics_are_those_of_all_frames(two_lengths, tmp_path):
     assert mean.dtype == torch.float32
 
 
-@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_on_the_fly_equals_stored(two_lengths, tmp_path, backend):
     stored = FeatureOptions(8000, 23, backend)
     on_the_fly = FeatureOptions(8000, 23, backend, on_the_fly=True)
@@ -181,7 +224,7 @@ def test_on_the_fly_equals_stored(two_lengths, tmp_path, backend):
 
 
 @pytest.mark.parametrize("on_the_fly", [False, True])
-@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_features_do_not_depend_on_the_batch(two_lengths, tmp_path, backend, on_the_fly):
     options = FeatureOptions(8000, 23, backend, on_the_fly=on_the_fly)
     extractor = make_extractor(options)
@@ -194,7 +237,7 @@ def test_features_do_not_depend_on_the_batch(two_lengths, tmp_path, backend, on_
         np.testing.assert_allclose(features_[:length], alone, atol=1e-4 if on_the_fly else LILCOM)
 
 
-@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_what_could_not_be_stored_is_named(two_lengths, tmp_path, monkeypatch, backend):
     """With the error that there was, and the space that there is; nothing is guessed."""
     write, calls = features.write_array, iter(range(3))
@@ -213,7 +256,7 @@ def test_what_could_not_be_stored_is_named(two_lengths, tmp_path, monkeypatch, b
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_audio_that_was_lost_after_stage_1_is_named(two_lengths, tmp_path, backend, workers):
     Path(two_lengths["u-2"].recording.sources[0].source).unlink()
     message = (
@@ -267,7 +310,7 @@ def test_lengths_agree_with_features_for_any_duration(tmp_path, tone):
     )
 
 
-@pytest.mark.parametrize("backend", ["lhotse", pytest.param("kaldifeat", marks=needs_kaldifeat)])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_features_are_computed_again_in_place(two_lengths, tmp_path, backend):
     """What a killed run left in the archive does not matter; that of another set stays."""
     options = FeatureOptions(8000, 23, backend)

@@ -8,6 +8,8 @@ import pytest
 import soundfile
 import torch
 
+pytest.importorskip("k2")
+
 import conformer_ctc.train as recipe
 import transducer.train
 from plateau import config

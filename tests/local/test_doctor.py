@@ -57,7 +57,7 @@ def test_a_package_that_crashes_or_fails_is_one_line(environment):
     assert result.returncode == 1
     assert "import of k2 fails: SIGSEGV -> " in result.stdout
     assert "import of lhotse fails: OSError: libfoo.so.1: cannot open" in result.stdout
-    assert "torch            1.13.1, CUDA 11.7" in result.stdout
+    assert "torch              1.13.1, CUDA 11.7" in result.stdout
     assert result.stderr == ""
 
 
@@ -135,6 +135,20 @@ def test_another_libtorch_is_named(environment, tmp_path, variable):
     value = str(tmp_path / "libtorch_cpu.so" if variable == "LD_PRELOAD" else tmp_path)
     line = f"note   {tmp_path}/libtorch_cpu.so: {variable} puts it before the environment's"
     assert f"{line} -> unset {variable}\n" in doctor(python, **{variable: value}).stdout
+
+
+def test_the_mark_tells_the_lock(environment, tmp_path):
+    """Of an environment that path.sh did not finish, too."""
+    python, add, _ = environment
+    (tmp_path / "env/.plateau").write_text("unfinished requirements/current.txt\n")
+    output = doctor(python).stdout
+    assert "environment        current" in output
+    assert "-m pip install -r requirements/current.txt" in output
+    add("torch", "1.13.1", TORCH)
+    (tmp_path / "env/.plateau").unlink()
+    output = doctor(python).stdout
+    assert "environment        classic" in output
+    assert "-m pip install -r requirements/classic.txt" in output
 
 
 def test_no_environment_yet():

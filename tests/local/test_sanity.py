@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("k2")
+
 import conformer_ctc.train
 import transducer.train
 from conformer_ctc.options import LossOptions
