@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ COMMAND = re.compile(
     r"\./run\.sh|\./path\.sh|(python|bash|sh) (local|utils)/|local/\w+\.sh|--fix\b|--allow-pipes"
     r"|\bpip (un)?install|apt-get|\bexport [A-Z]|\bunset [A-Z]|\biconv\b|\brm -"
 )
-# Code that runs commands, or only writes about them.
-NO_MESSAGES = {"bench", "tests"}
+# Code that runs commands, or only writes about them; what was made.
+NO_MESSAGES = {"bench", "tests", "data", "exp"}
 
 
 def python_messages(path: Path) -> list[tuple[int, str]]:
@@ -62,14 +63,16 @@ def shell_messages(path: Path) -> list[tuple[int, str]]:
     return found
 
 
+@cache
 def messages() -> list[tuple[str, str]]:
     """Place and text of all messages that name a command."""
     found = []
-    for path in sorted(ROOT.rglob("*")):
+    # Environments and what was trained have more files than all the rest.
+    tops = [top for top in ROOT.iterdir() if top.name not in NO_MESSAGES]
+    tops = [top for top in tops if not top.name.startswith(".")]
+    for path in sorted(path for top in tops for path in (top, *top.rglob("*"))):
         name = path.relative_to(ROOT)
-        if name.parts[0] in NO_MESSAGES or any(part.startswith(".") for part in name.parts):
-            continue
-        if name.parts[0] in ("data", "exp"):
+        if any(part.startswith(".") for part in name.parts):
             continue
         if path.suffix == ".py":
             found += [(f"{name}:{line}", text) for line, text in python_messages(path)]
