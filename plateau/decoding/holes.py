@@ -19,7 +19,7 @@ from torch import Tensor
 from plateau.data.tokens import min_frames
 from plateau.decoding.ctc import Hypothesis, align_tokens
 from plateau.graphs.dense import best_paths_and_outputs
-from plateau.graphs.holes import UnknownWords, WordTree, hole_graph, read_output, word_tree
+from plateau.graphs.holes import UnknownWords, WordTree, hole_graph, output_of, word_tree
 from plateau.models.text_decoder import Memory, TextDecoder
 
 Tokens = tuple[int, ...]  # of a word
@@ -131,7 +131,7 @@ class HoleFiller:
         words, begins = [], []
         for frame, number in enumerate(outputs):
             if number > 0:
-                item, token, begun = read_output(number)
+                item, token, begun = output_of(number)
                 if begun:
                     words.append(TextWord(item, (token,)))
                     begins.append(frame)

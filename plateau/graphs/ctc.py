@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plateau.graphs.dense import full_sum_loss
-from plateau.graphs.frames import read_ctc_frames, read_segment_frames
+from plateau.graphs.frames import to_ctc_frames, to_segment_frames
 from plateau.graphs.graph import END, Graphs, token_graph
 from plateau.graphs.labels import BLANK
 from plateau.graphs.topology import Segment, chains, ctc
@@ -30,7 +30,7 @@ def ctc_topology(vocab_size: int) -> Graphs:
 
     Its outputs are the tokens, 0 where a blank or a repetition gives none.
     """
-    return read_ctc_frames(_any_sequence(vocab_size - 1))
+    return to_ctc_frames(_any_sequence(vocab_size - 1))
 
 
 def segment_topology(vocab_size: int) -> Graphs:
@@ -39,7 +39,7 @@ def segment_topology(vocab_size: int) -> Graphs:
     Its outputs are the label at the first frame of a segment, and else 0. Silence, label 0, has
     none; it does not follow itself.
     """
-    return read_segment_frames(_any_sequence(vocab_size), silence=vocab_size)
+    return to_segment_frames(_any_sequence(vocab_size), silence=vocab_size)
 
 
 def lexicon_graph(
@@ -74,8 +74,8 @@ def lexicon_graph(
     arcs.append((start, free, END, 0.0))
     lexicon = token_graph(arcs)
     if topology.startswith("ctc"):
-        return read_ctc_frames(lexicon)
-    return read_segment_frames(lexicon, silence)
+        return to_ctc_frames(lexicon)
+    return to_segment_frames(lexicon, silence)
 
 
 def ctc_loss(

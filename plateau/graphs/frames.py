@@ -12,7 +12,7 @@ from plateau.graphs.graph import END, Graphs, connect
 from plateau.graphs.labels import BLANK
 
 
-def read_ctc_frames(tokens: Graphs) -> Graphs:
+def to_ctc_frames(tokens: Graphs) -> Graphs:
     """One graph of the frame labels that mean what a graph of tokens accepts, by CTC.
 
     Blanks may stand around each token, and must stand between equal ones.
@@ -23,7 +23,7 @@ def read_ctc_frames(tokens: Graphs) -> Graphs:
     return _read_frames(tokens, blank=True, silence=None)
 
 
-def read_segment_frames(tokens: Graphs, silence: int) -> Graphs:
+def to_segment_frames(tokens: Graphs, silence: int) -> Graphs:
     """The same without blanks: each token is a segment, and equal ones may follow each other.
 
     Args:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from plateau.graphs.frames import read_ctc_frames
+from plateau.graphs.frames import to_ctc_frames
 from plateau.graphs.graph import END, Graphs
 
 
@@ -38,11 +38,11 @@ class Output(NamedTuple):
 
     @property
     def number(self) -> int:
-        """As an output of an arc, above 0; `read_output` reads it."""
+        """As an output of an arc, above 0; `output_of` reads it."""
         return (self.item * _TOKENS + self.token) * 2 + self.begins + 1
 
 
-def read_output(number: int) -> Output:
+def output_of(number: int) -> Output:
     """What an arc's output above 0 means."""
     item, token = divmod((number - 1) // 2, _TOKENS)
     return Output(item, token, bool((number - 1) % 2))
@@ -100,7 +100,7 @@ def hole_graph(
         unknown: other words; None: there are none.
 
     Returns:
-        the graph; what its outputs above 0 mean, `read_output` tells
+        the graph; what its outputs above 0 mean, `output_of` tells
     """
     tables: list[Tensor] = []  # (n, 4) of source, target, token, output
     weights: list[Tensor] = []
@@ -172,4 +172,4 @@ def hole_graph(
     starts, ends, labels, outputs = table.t().contiguous()
     splits = torch.tensor([0, len(table)])
     text = Graphs(starts, ends, labels, torch.cat(weights)[order], outputs, splits)
-    return read_ctc_frames(text)
+    return to_ctc_frames(text)

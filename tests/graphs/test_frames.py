@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plateau.graphs.frames import read_ctc_frames, read_segment_frames
+from plateau.graphs.frames import to_ctc_frames, to_segment_frames
 from plateau.graphs.graph import arcs_of, token_graph
 from tests.graphs.enumeration import collapse, walk
 
@@ -20,7 +20,7 @@ SILENCE = 3
 @settings(deadline=None, derandomize=True, max_examples=40)
 @given(ARCS, ENDS, st.integers(1, 4))
 def test_ctc_frames_are_those_that_collapse_to_the_tokens(arcs, ends, num_frames):
-    graph = read_ctc_frames(token_graph([*arcs, *ends]))
+    graph = to_ctc_frames(token_graph([*arcs, *ends]))
     token_paths = [path for k in range(num_frames + 1) for path in walk([*arcs, *ends], k)]
     expected = [
         (frames, weight)
@@ -34,7 +34,7 @@ def test_ctc_frames_are_those_that_collapse_to_the_tokens(arcs, ends, num_frames
 @settings(deadline=None, derandomize=True, max_examples=40)
 @given(ARCS, ENDS, st.integers(1, 4))
 def test_segment_frames_are_tokens_that_last(arcs, ends, num_frames):
-    graph = read_segment_frames(token_graph([*arcs, *ends]), SILENCE)
+    graph = to_segment_frames(token_graph([*arcs, *ends]), SILENCE)
     expected = []
     for durations in (d for k in range(1, num_frames + 1) for d in product(range(1, 5), repeat=k)):
         if sum(durations) == num_frames:
@@ -50,7 +50,7 @@ def test_segment_frames_are_tokens_that_last(arcs, ends, num_frames):
 @pytest.mark.parametrize("silence", [None, 3])
 def test_outputs_are_on_the_arc_that_begins_a_token(silence):
     tokens = token_graph([(0, 1, 2, 0.5), (1, 2, 3, 0.0), (2, 3, -1, 0.0)])
-    graph = read_ctc_frames(tokens) if silence is None else read_segment_frames(tokens, silence)
+    graph = to_ctc_frames(tokens) if silence is None else to_segment_frames(tokens, silence)
     outputs = {
         (label, output)
         for source, target, label, output in zip(

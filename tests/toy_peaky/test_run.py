@@ -242,7 +242,7 @@ FSA = "0 1 0\n1 1 zero\n1\n"
         ("--fsa {tmp}/none.txt", "none.txt: no such file"),
         (
             "--model ffnn --num-layers 30 --init normal --rnd-scale 1000 --input 0x3",
-            "the loss of seed 0 is inf at step 0: try a lower --lr or --rnd-scale",
+            "the loss of seed 0 is nan at step 1: try a lower --lr or --rnd-scale",
         ),
         ("--init normal --lr 1e308", "--lr is 1e+308; it must be at least 0 and at most 1000000"),
         ("--init normal --lr nan --seeds 4", "--lr is nan; it must be at least 0"),
