@@ -165,7 +165,7 @@ def make_loss(
         given = given.to(batch.features.device)
         early = training and step < options.after_steps
         pieces = None
-        if max_length:
+        if max_length and not early:
             rows = zip(given.tokens.tolist(), given.num_tokens.tolist(), generators, strict=True)
             pieces = [draw_pieces(row[:u], mask_id, max_length, drawn) for row, u, drawn in rows]
         log_probs, lengths, found, of_lengths = wrapped(

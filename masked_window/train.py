@@ -5,6 +5,8 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -166,7 +168,9 @@ def main(exp_dir: Path) -> None:
     options = Experiment(exp_dir).options(Options)
     corpus, tokenizer = corpus_of(options), read_lang(lang_dir(options))
 
-    def load(name: str, recipe: Recipe, **order: int) -> tuple[WindowLoader, WindowBatch]:
+    def load(
+        name: str, recipe: Recipe, **order: int
+    ) -> tuple[WindowLoader, Callable[[], WindowBatch]]:
         step = 0 if name == TRAIN else options.window.words
         loader = WindowLoader(
             windows_of(corpus, name, options.window, step),
@@ -176,7 +180,7 @@ def main(exp_dir: Path) -> None:
             shuffle=name == TRAIN,
             **order,
         )
-        return loader, loader.some(range(min(WATCHED, loader.total_size)))
+        return loader, partial(loader.some, range(min(WATCHED, loader.total_size)))
 
     fit(exp_dir, options, build, corpus.dev_set(), load)
 

@@ -3,6 +3,7 @@
 `python vrnn/train.py exp/<corpus>/vrnn/<exp>` trains what its config.yaml says.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -59,10 +60,13 @@ def main(exp_dir: Path) -> None:
     options = Experiment(exp_dir).options(Options)
     corpus = corpus_of(options)
 
-    def load(name: str, recipe: Recipe, **order: int) -> tuple[SequenceLoader, SequenceBatch]:
+    def load(
+        name: str, recipe: Recipe, **order: int
+    ) -> tuple[SequenceLoader, Callable[[], SequenceBatch]]:
         sequences = SequenceSet(corpus.root / name)
         loader = SequenceLoader(sequences, options.loading, train=name == TRAIN, **order)
-        return loader, make_batch(sequences[i] for i in range(min(WATCHED, len(sequences))))
+        first = range(min(WATCHED, len(sequences)))
+        return loader, lambda: make_batch(sequences[i] for i in first)
 
     fit(exp_dir, options, build, corpus.dev_set(), load)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -92,7 +93,7 @@ def train(exp_dir: Path, options: SpeechOptions, build: Callable[[SpeechOptions]
     corpus = corpus_of(options)
     tokenizer = read_lang(lang_dir(options))
 
-    def load(set_name: str, recipe: Recipe, **order: int) -> tuple[Loader, AnyBatch]:
+    def load(set_name: str, recipe: Recipe, **order: int) -> tuple[Loader, Callable[[], AnyBatch]]:
         cuts = long_enough(
             corpus.cuts(set_name),
             tokenizer,
@@ -105,7 +106,8 @@ def train(exp_dir: Path, options: SpeechOptions, build: Callable[[SpeechOptions]
             device = "cuda" if torch.cuda.is_available() else "cpu"
             print(f"graphs are computed by the engine {engine_name(device)}")
         loader = BatchLoader(cuts, options.loading, options.features, shuffle=shuffle, **order)
-        return loader, load_batch(cuts.subset(first=min(WATCHED, len(cuts))), options.features)
+        first = cuts.subset(first=min(WATCHED, len(cuts)))
+        return loader, partial(load_batch, first, options.features)
 
     fit(exp_dir, options, build, corpus.dev_set(), load)
 
@@ -115,7 +117,7 @@ def fit(
     options: ExperimentOptions,
     build: Callable[[T], Recipe],
     dev: str,
-    load: Callable[..., tuple[Loader, AnyBatch]],
+    load: Callable[..., tuple[Loader, Callable[[], AnyBatch]]],
 ) -> None:
     """Train an experiment on whatever its loaders give, or go on with it; in all processes.
 
@@ -125,7 +127,7 @@ def fit(
         build: makes the untrained recipe; all processes get the same model, each its own dropout.
         dev: the development set; "": there is none.
         load: given a set's name, the recipe, and a loader's ``seed``, ``rank`` and ``world_size``:
-            the set's loader, and the batch of the set that TensorBoard shows.
+            the set's loader, and a function that loads the batch of the set that TensorBoard shows.
     """
     workers = join()
     seed = options.training.seed
@@ -133,10 +135,10 @@ def fit(
     recipe = build(options)
     if not workers.is_main:
         set_seed(seed + workers.rank)
-    loaders, watched = {}, None
+    loaders, load_watched = {}, None
     for name in filter(None, (TRAIN, dev)):
         order = {"seed": seed, "rank": workers.rank, "world_size": workers.world_size}
-        loaders[name], watched = load(name, recipe, **order)
+        loaders[name], load_watched = load(name, recipe, **order)
     if workers.is_main:
         parameters = sum(p.numel() for p in recipe.model.parameters())
         size, unit = loaders[TRAIN].total_size, loaders[TRAIN].unit
@@ -152,7 +154,7 @@ def fit(
         workers,
         dataclasses.asdict(options),
         recipe.watch,
-        watched,
+        load_watched(),
         Monitor(recipe.model, recipe.baselines, recipe.idle, recipe.all_from),
     )
     trainer.run()
