@@ -13,10 +13,8 @@ from plateau.data.masking import MaskingOptions, generator_for
 from plateau.data.pieces import draw_pieces
 from plateau.data.tokens import LexiconTokenizer
 from plateau.graphs.ctc import ctc_loss
-from plateau.models.blstm import BlstmOptions
-from plateau.models.encoder import EncoderOptions
-from plateau.models.masked_text import MaskedTextModel, piece_lengths
-from plateau.models.text_decoder import TextDecoderOptions
+from plateau.models.masked_text import piece_lengths
+from tests.masked_text.small import small_model
 
 TOKENIZER = LexiconTokenizer(
     ["<blk>", "<unk>", "a", "b", "c"], {"ab": ["a", "b"], "cc": ["c", "c"]}, phones=True
@@ -26,11 +24,7 @@ TARGETS = [[2, 3, 4, 4], [], [4, 4]]
 
 
 def make(**options):
-    torch.manual_seed(0)
-    blstm = BlstmOptions(dim=8, num_layers=1, dropout=0.0, subsampling_channels=2)
-    max_length = options.pop("max_length", 0)
-    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0, max_length=max_length)
-    model = MaskedTextModel(6, 5, EncoderOptions("blstm", blstm=blstm), decoder)
+    model = small_model(options.pop("max_length", 0))
     masking = options.pop("masking", MaskingOptions())
     return model, make_loss(model, TOKENIZER, LossOptions(**options), masking)
 

@@ -6,17 +6,11 @@ pytest.importorskip("k2")
 from masked_text.watch import hearing, make_watch, notes
 from plateau.data.loading import Batch
 from plateau.data.tokens import LexiconTokenizer
-from plateau.models.blstm import BlstmOptions
-from plateau.models.encoder import EncoderOptions
-from plateau.models.masked_text import MaskedTextModel
-from plateau.models.text_decoder import TextDecoderOptions
+from tests.masked_text.small import small_model
 
 
 def make():
-    torch.manual_seed(0)
-    blstm = BlstmOptions(dim=8, num_layers=1, dropout=0.0, subsampling_channels=2)
-    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0)
-    model = MaskedTextModel(6, 5, EncoderOptions("blstm", blstm=blstm), decoder)
+    model = small_model()
     features, lengths = torch.randn(3, 40, 6), torch.tensor([40, 32, 28])
     return model, Batch(features, lengths, ["a"] * 3, ["1", "2", "3"], 1.0)
 

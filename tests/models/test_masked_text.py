@@ -2,10 +2,8 @@ import torch
 
 from plateau.data.pieces import Piece
 from plateau.decoding.ctc import greedy_search
-from plateau.models.blstm import BlstmOptions
-from plateau.models.encoder import EncoderOptions
-from plateau.models.masked_text import MaskedTextModel, heard_places, piece_lengths
-from plateau.models.text_decoder import TextDecoderOptions
+from plateau.models.masked_text import heard_places, piece_lengths
+from tests.masked_text.small import small_model
 
 MASK = 5
 
@@ -15,10 +13,7 @@ def places(log_probs, lengths):
 
 
 def make():
-    torch.manual_seed(0)
-    blstm = BlstmOptions(dim=8, num_layers=1, dropout=0.0, subsampling_channels=2)
-    decoder = TextDecoderOptions(16, 1, 2, 16, dropout=0.0, max_length=4)
-    return MaskedTextModel(6, MASK, EncoderOptions("blstm", blstm=blstm), decoder).eval()
+    return small_model(max_length=4).eval()
 
 
 def inputs():
