@@ -53,8 +53,8 @@ class DecodingOptions(CommonDecodingOptions):
             - mask_predict: of that, tokens of a low posterior are masked and found by the decoder
             - mask_predict_lengths: the same, and the decoder says how many tokens there are; for
               models trained with a decoder.max_length
-            - lexicon: the best path of CTC through words of the training transcripts only, by k2; a
-              word that was not in training cannot be heard
+            - lexicon: the best path of CTC through words of the training transcripts only; a word
+              that was not in training cannot be heard
 
         threshold: posterior below which a token of CTC is masked
         rounds: in which the masks are filled, the surest first; 0: one token a round

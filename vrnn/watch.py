@@ -6,7 +6,8 @@ from torch import Tensor
 
 from plateau.data.sequence_loading import SequenceBatch
 from plateau.data.sequences import read_about
-from plateau.models.latent import Terms, padding_mask
+from plateau.models.latent import Terms
+from plateau.models.subsampling import padding_mask
 from plateau.report.drawings import drawings
 from plateau.training.interfaces import Watch, Watched
 from vrnn.model import SequenceModel

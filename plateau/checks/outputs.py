@@ -13,7 +13,8 @@ from torch import Tensor
 
 from plateau.config import T, UserError
 from plateau.models.distributions import OutputOptions, make_output
-from plateau.models.latent import LatentModel, padding_mask
+from plateau.models.latent import LatentModel
+from plateau.models.subsampling import padding_mask
 
 HIDDEN = 5  # values that a distribution is computed from
 SMALL = {"components": 5, "bins": 64, "masked_dim": 16, "masked_layers": 2}

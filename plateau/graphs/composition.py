@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from plateau.graphs.dense import mixed_loss
-from plateau.graphs.graph import END, Arc, Graphs, connect, stack, token_graph
+from plateau.graphs.graph import END, Arc, Graphs, connect, splits_of, stack, token_graph
 
 
 def bias_graph(bias: Tensor) -> Graphs:
@@ -80,8 +80,7 @@ def total(graphs: Graphs, log_semiring: bool = True) -> Tensor:
         (graphs.outputs, nothing, nothing),
     ]
     counts = graphs.splits.diff() + 2 * (graphs.num_states > 0)
-    splits = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    waiting = Graphs(*(torch.cat(column)[order] for column in columns), splits)
+    waiting = Graphs(*(torch.cat(column)[order] for column in columns), splits_of(counts))
     num_frames = max(1, int(graphs.num_states.max()))  # no path has as many labels
     frames = torch.zeros(len(graphs), num_frames, 1, dtype=torch.float64)
     lengths = torch.full((len(graphs),), num_frames)
@@ -110,7 +109,7 @@ def _intersect(first: Graphs, second: Graphs) -> Graphs:
             first.labels[one][order],
             (first.weights[one] + second.weights[other])[order],
             torch.zeros(len(order), dtype=torch.int32),
-            torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+            splits_of(counts),
         )
     )
 

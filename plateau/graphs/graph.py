@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 from torch import Tensor
@@ -84,11 +85,16 @@ class Graphs:
         return replace(self, weights=weights)
 
 
+def splits_of(counts: Tensor) -> Tensor:
+    """Where so many (N,) things of each begin, and the last end: (N + 1,)."""
+    return F.pad(counts.cumsum(0), (1, 0))
+
+
 def stack(graphs: Sequence[Graphs]) -> Graphs:
     """Batches as one batch."""
-    sizes = torch.cat([torch.zeros(1, dtype=torch.int64), *(g.splits.diff() for g in graphs)])
+    counts = torch.cat([g.splits.diff() for g in graphs])
     values = zip(*(g.of_arcs for g in graphs), strict=True)
-    return Graphs(*map(torch.cat, values), sizes.cumsum(0))
+    return Graphs(*map(torch.cat, values), splits_of(counts))
 
 
 def from_arcs(arcs: Sequence[Arc]) -> Graphs:
@@ -142,7 +148,7 @@ def connect(graphs: Graphs) -> Graphs:
         graphs.labels[index],
         graphs.weights[index],
         graphs.outputs[index],
-        torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+        splits_of(counts),
     )
 
 

@@ -36,10 +36,10 @@ class Output(NamedTuple):
     token: int
     begins: bool
 
-    @property
-    def number(self) -> int:
-        """As an output of an arc, above 0; `output_of` reads it."""
-        return (self.item * _TOKENS + self.token) * 2 + self.begins + 1
+
+def number_of(item: int, token: int | Tensor, begins: bool | Tensor) -> int | Tensor:
+    """An `Output`, or of an item some, as the output of an arc, above 0; `output_of` reads it."""
+    return (item * _TOKENS + token) * 2 + begins + 1
 
 
 def output_of(number: int) -> Output:
@@ -107,7 +107,9 @@ def hole_graph(
     states = 1  # that there are; 0 starts
 
     def add(arcs: list[tuple[int, int, Output]], weight: float = 0.0) -> None:
-        rows = [(source, target, output.token, output.number) for source, target, output in arcs]
+        rows = [
+            (source, target, output.token, number_of(*output)) for source, target, output in arcs
+        ]
         tables.append(torch.tensor(rows).view(-1, 4))
         weights.append(torch.full((len(rows),), weight))
 
@@ -124,7 +126,7 @@ def hole_graph(
         end = states + words.num_states - 1
         begins = words.arcs[:, 0] == 0
         sources_, targets, tokens = words.arcs.t()
-        numbers = (item * _TOKENS + tokens) * 2 + begins + 1
+        numbers = number_of(item, tokens, begins)
         targets = (states + targets - 1).where(targets >= 0, torch.tensor(end))
         table = torch.stack([states + sources_ - 1, targets, tokens, numbers], dim=1)  # (A, 4)
         for source in sources:

@@ -3,7 +3,7 @@
 import k2
 import torch
 
-from plateau.graphs.graph import Graphs
+from plateau.graphs.graph import Graphs, splits_of
 
 
 def to_k2(graphs: Graphs, device: torch.device | str = "cpu") -> k2.Fsa:
@@ -12,8 +12,7 @@ def to_k2(graphs: Graphs, device: torch.device | str = "cpu") -> k2.Fsa:
     As everywhere in k2, arcs with label -1 have the output -1.
     """
     arcs = torch.stack([*graphs.of_arcs[:3], torch.zeros_like(graphs.labels)], dim=1)  # (A, 4)
-    zero = torch.zeros(1, dtype=torch.int32)
-    states = torch.cat([zero, graphs.num_states.cumsum(0).int()])
+    states = splits_of(graphs.num_states).int()
     # k2's form of an FsaVec in one tensor: N, 0, first states and first arcs of graphs, the arcs.
     head = torch.tensor([len(graphs), 0], dtype=torch.int32)
     fsas = k2.Fsa(torch.cat([head, states, graphs.splits.int(), arcs.flatten()]).to(device))

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
+
+from plateau.models.subsampling import padding_mask
 
 # A latent dimension, and how far it is kept from its prior's mean, in the prior's deviations.
 Held = tuple[int, float]
@@ -92,11 +93,6 @@ def mlp(sizes: list[int]) -> nn.Sequential:
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers)
-
-
-def padding_mask(lengths: Tensor, max_len: int) -> Tensor:
-    """(N, T), true in the padding."""
-    return torch.arange(max_len, device=lengths.device) >= lengths[:, None]
 
 
 def draw_latents(prior: Normal, held: Held | None = None) -> Tensor:

@@ -20,8 +20,8 @@ from plateau.models.latent import (
     draw_latents,
     make_terms,
     mlp,
-    padding_mask,
 )
+from plateau.models.subsampling import padding_mask
 from plateau.ranges import SIZE, above, at_least, check_options
 
 
